@@ -1,0 +1,154 @@
+//! Settings of a channel and of the server's side of a connection, with the defaults of gRPC and Envoy.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{Nanos, PolicyConfig};
+
+/// How a caller finds, connects to and chooses among the endpoints of one name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ChannelConfig {
+    /// Which endpoint gets the next request.
+    pub policy: PolicyConfig,
+    /// When the name is looked up again.
+    pub resolver: ResolverConfig,
+    /// Pause between failed connection attempts.
+    pub backoff: BackoffConfig,
+    /// How long an attempt may take. 20 s, gRPC connection-backoff.md `MIN_CONNECT_TIMEOUT`.
+    pub connect_timeout: Nanos,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self {
+            // gRPC's default policy: a client that configures nothing gets `pick_first`.
+            policy: PolicyConfig::PickFirst(Default::default()),
+            resolver: ResolverConfig::default(),
+            backoff: BackoffConfig::default(),
+            connect_timeout: Nanos::from_secs(20),
+        }
+    }
+}
+
+/// When a name is looked up again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ResolverConfig {
+    /// gRPC's `dns` resolver: only when a connection fails or gets a GOAWAY, and never more often than the floor.
+    Dns(DnsResolverConfig),
+    /// Envoy's STRICT_DNS: periodically; every address is a host.
+    StrictDns(StrictDnsConfig),
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self::Dns(DnsResolverConfig::default())
+    }
+}
+
+/// Settings of gRPC's `dns` resolver.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DnsResolverConfig {
+    /// Least time between two look-ups. 30 s, grpc-go dns_resolver `MinResolutionInterval`.
+    pub min_resolution_interval: Nanos,
+}
+
+impl Default for DnsResolverConfig {
+    fn default() -> Self {
+        Self { min_resolution_interval: Nanos::from_secs(30) }
+    }
+}
+
+/// Settings of Envoy's STRICT_DNS clusters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StrictDnsConfig {
+    /// Time between look-ups. 5 s, envoy.config.cluster.v3.Cluster `dns_refresh_rate`.
+    pub dns_refresh_rate: Nanos,
+    /// Look up when the answer's TTL ends instead. False, envoy.config.cluster.v3.Cluster `respect_dns_ttl`.
+    pub respect_dns_ttl: bool,
+}
+
+impl Default for StrictDnsConfig {
+    fn default() -> Self {
+        Self { dns_refresh_rate: Nanos::from_secs(5), respect_dns_ttl: false }
+    }
+}
+
+impl<'de> Deserialize<'de> for ResolverConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Settings {
+            Dns(DnsResolverConfig),
+            StrictDns(StrictDnsConfig),
+        }
+        struct NameOrSettings;
+        impl<'de> serde::de::Visitor<'de> for NameOrSettings {
+            type Value = ResolverConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"dns\", \"strict_dns\" or a table such as { strict_dns = { dns_refresh_rate = \"5s\" } }")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<ResolverConfig, E> {
+                match name {
+                    "dns" => Ok(ResolverConfig::Dns(Default::default())),
+                    "strict_dns" => Ok(ResolverConfig::StrictDns(Default::default())),
+                    _ => Err(E::custom(format_args!("unknown resolver `{name}`, expected one of dns, strict_dns"))),
+                }
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<ResolverConfig, A::Error> {
+                Ok(match Settings::deserialize(serde::de::value::MapAccessDeserializer::new(map))? {
+                    Settings::Dns(c) => ResolverConfig::Dns(c),
+                    Settings::StrictDns(c) => ResolverConfig::StrictDns(c),
+                })
+            }
+        }
+        deserializer.deserialize_any(NameOrSettings)
+    }
+}
+
+/// Exponential back-off between connection attempts (gRPC connection-backoff.md).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BackoffConfig {
+    /// Pause after the first failure. 1 s, `INITIAL_BACKOFF`.
+    pub initial: Nanos,
+    /// Growth per failure, at least 1. 1.6, `MULTIPLIER`.
+    pub multiplier: f64,
+    /// Longest pause. 120 s, `MAX_BACKOFF`.
+    pub max: Nanos,
+    /// Each pause is drawn from ± this part of itself, 0 to 1. 0.2, `JITTER`.
+    pub jitter: f64,
+}
+
+impl Default for BackoffConfig {
+    fn default() -> Self {
+        Self { initial: Nanos::from_secs(1), multiplier: 1.6, max: Nanos::from_secs(120), jitter: 0.2 }
+    }
+}
+
+/// How long a server lets a connection live (gRFC A9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionAgeConfig {
+    /// GOAWAY is sent at this age ± 10 %; never by default.
+    pub max_age: Nanos,
+    /// Requests still in flight this long after the GOAWAY are cut off; never by default, no jitter.
+    pub grace: Nanos,
+}
+
+impl Default for ConnectionAgeConfig {
+    fn default() -> Self {
+        Self { max_age: Nanos::NEVER, grace: Nanos::NEVER }
+    }
+}

@@ -1,0 +1,47 @@
+//! The part of Evenkeel that decides: gRPC and Envoy load-balancing policies, and the gRPC channel above them.
+//!
+//! Nothing here does I/O, reads a clock, starts a thread or draws randomness of its own. A *host* (the simulator, or
+//! the live programs) carries out what the core asks for and tells it what happened; `now` and the random stream come
+//! in as arguments, "wake me at" goes out. Both hosts run this very code, which is why their results can be compared.
+//!
+//! Map of the crate:
+//!
+//! * [`policy`]: the [`Policy`] (control side) and [`Picker`] (data side) traits, and one module per policy;
+//! * [`channel`]: the sans-IO [`Channel`](channel::Channel): resolver rules, connection back-off, connectivity
+//!   states, and the server's side of connection age;
+//! * [`slots`]: the append-only table in which per-endpoint atomics live, shared by every picker of a policy;
+//! * [`Nanos`], [`EndpointSet`], [`Outcome`], [`Pick`]: the words they speak.
+
+pub mod channel;
+mod endpoint;
+mod pick;
+pub mod policy;
+pub mod slots;
+mod time;
+
+pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet};
+pub use pick::{Code, Outcome, Pick, PickContext, Status};
+pub use policy::{Picker, Policy, PolicyConfig};
+pub use time::{Nanos, ParseNanosError};
+
+/// What every control call needs from its host: the time, and a random stream.
+///
+/// The core reads no clock and owns no generator, so that a simulated and a real host drive the same decisions.
+pub struct Context<'a> {
+    /// Time since the host's own epoch; never goes back.
+    pub now: Nanos,
+    /// The stream this channel draws from; the host seeds it.
+    pub rng: &'a mut dyn rand::Rng,
+}
+
+impl<'a> Context<'a> {
+    /// A context at `now`, drawing from `rng`.
+    pub fn new(now: Nanos, rng: &'a mut dyn rand::Rng) -> Self {
+        Self { now, rng }
+    }
+
+    /// The same context for a callee, without giving this one away.
+    pub fn reborrow(&mut self) -> Context<'_> {
+        Context { now: self.now, rng: self.rng }
+    }
+}

@@ -1,0 +1,67 @@
+//! Policies: which endpoint gets the next request.
+//!
+//! gRPC's split, which grpc-go, Envoy and the `grpc` crate share: a [`Policy`] is the slow, exclusive control side; it
+//! publishes an immutable [`Picker`], which every request shares without a lock or an allocation.
+
+use std::sync::Arc;
+
+mod config;
+pub mod least_request;
+pub mod pick_first;
+pub mod random;
+pub mod round_robin;
+pub mod weighted_round_robin;
+
+pub use config::PolicyConfig;
+
+use crate::{Connectivity, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+
+/// Control side: one per channel, told when the world changes.
+pub trait Policy: Send {
+    /// The resolver's answer: a full snapshot with stable ids. An endpoint that stays keeps its state; a new one
+    /// starts [`Connectivity::Idle`]; one that is absent is gone.
+    fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet);
+
+    /// An endpoint's connection changed state. Ids that are not in the last snapshot are ignored.
+    fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity);
+
+    /// A request waits because the picker answered [`Pick::Queue`]: a policy that rests when idle wakes up.
+    fn exit_idle(&mut self, _cx: &mut Context<'_>) {}
+
+    /// Does what is due at `cx.now`; says when to be called again.
+    fn tick(&mut self, _cx: &mut Context<'_>) -> Option<Nanos> {
+        None
+    }
+
+    /// Which endpoints the channel should connect to and keep connected.
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted::All
+    }
+
+    /// Whether the policy has run out of endpoints to try and wants fresh addresses. Reading it clears it.
+    fn take_resolve_request(&mut self) -> bool {
+        false
+    }
+
+    /// The picker for the present state; the same one until something changes. Built here, off the pick path.
+    fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker>;
+}
+
+/// The endpoints a policy wants connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// Every endpoint of the snapshot, reconnecting at once when a connection goes away (gRPC's `round_robin` rule).
+    All,
+    /// These only; others are closed.
+    Only(&'a [EndpointId]),
+}
+
+/// Data side: an immutable snapshot shared by every request.
+pub trait Picker: Send + Sync {
+    /// Chooses. Takes no lock and allocates nothing.
+    fn pick(&self, cx: &mut PickContext<'_>) -> Pick;
+
+    /// The end of a request that `pick` sent to `endpoint`. Any later picker of the same policy may be told, also
+    /// when the endpoint is gone by then.
+    fn done(&self, _endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {}
+}

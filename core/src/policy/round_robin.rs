@@ -1,0 +1,19 @@
+//! round_robin
+
+use serde::{Deserialize, Serialize};
+
+use super::Policy;
+
+/// Settings of `round_robin`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RoundRobinConfig {
+}
+
+impl RoundRobinConfig {
+    /// A fresh policy.
+    pub fn build(&self) -> Box<dyn Policy> {
+        todo!()
+    }
+}

@@ -1,0 +1,217 @@
+//! The run record: what happened, in numbers, whoever hosted it.
+//!
+//! Times in `_s` fields are seconds from the start of the run; latencies are milliseconds as the client saw them.
+//! Nothing here depends on the wall clock or on the machine, so that the same scenario and seed give the same bytes.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of the record's shape; raised when a field changes its meaning or goes away.
+pub const RECORD_VERSION: u32 = 1;
+
+/// One run of one scenario on one host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRecord {
+    /// Shape of this record: [`RECORD_VERSION`].
+    pub version: u32,
+    /// Name of the scenario: its file name without `.toml`.
+    pub scenario: String,
+    /// The scenario's question.
+    pub title: String,
+    /// XXH64-like hash of the scenario file's bytes, 16 hex digits, to tell whether two records are of the same file.
+    pub scenario_hash: String,
+    /// What ran it: `sim`, `live`, `cluster`.
+    pub host: String,
+    /// Version of the program that wrote the record.
+    pub program: String,
+    /// Master seed.
+    pub seed: u64,
+    /// Length of the run.
+    pub duration_s: f64,
+    /// Width of a timeline bucket.
+    pub interval_s: f64,
+    /// The command that gives this record again.
+    pub reproduce: String,
+    /// What happened by the scenario's own timeline, in order.
+    pub events: Vec<EventRecord>,
+    /// One entry a strategy, in the scenario's order; the first is the baseline.
+    pub strategies: Vec<StrategyRecord>,
+    /// What was expected, and what was measured.
+    pub expectations: Vec<ExpectationRecord>,
+}
+
+/// An event of the scenario's timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EventRecord {
+    /// When.
+    pub at_s: f64,
+    /// What, in a few words: "scale server 3 → 5".
+    pub label: String,
+}
+
+/// Everything measured under one strategy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StrategyRecord {
+    /// The strategy's name.
+    pub name: String,
+    /// What it is in a few words: "client · round_robin · dns".
+    pub summary: String,
+    /// Requests of the clients.
+    pub requests: Requests,
+    /// Why requests failed: gRPC status name and how many.
+    pub errors: Vec<ErrorCount>,
+    /// Latency of requests that ended OK.
+    pub latency_ms: Latency,
+    /// Points of the latency distribution for the percentile plot: from 0 up to 1 − 1/requests.
+    pub latency_quantiles: Vec<Quantile>,
+    /// Borders between nodes that a request crossed on its way to the server that answered (one way).
+    pub node_hops: Hops,
+    /// Connections of clients and proxies, to whatever they call.
+    pub connections: Connections,
+    /// Most requests of a pod of the called service over the mean of all its pods; 1 is even.
+    pub imbalance: f64,
+    /// Jain's fairness index of requests over the called service's pods: (Σx)² / (n·Σx²); 1 is even, 1/n is one pod.
+    pub jain: f64,
+    /// Every pod that ever existed, in order of creation.
+    pub pods: Vec<PodRecord>,
+    /// What happened in each bucket of [`RunRecord::interval_s`].
+    pub timeline: Timeline,
+}
+
+/// Counts of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Requests {
+    /// Sent by clients. Those in flight at the end are neither ok nor failed.
+    pub started: u64,
+    /// Answered OK.
+    pub ok: u64,
+    /// Ended with any other status.
+    pub failed: u64,
+}
+
+/// A status and how often it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorCount {
+    /// gRPC status name: "UNAVAILABLE".
+    pub code: String,
+    /// Where it came from: "queue full", "connection closed", "no ready endpoint".
+    pub reason: String,
+    /// How many requests.
+    pub count: u64,
+}
+
+/// Milliseconds. All zero if nothing ended OK.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// 99.9th percentile.
+    pub p999: f64,
+    /// Slowest.
+    pub max: f64,
+}
+
+/// A point of the latency distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Quantile {
+    /// Part of the requests, 0 to 1.
+    pub quantile: f64,
+    /// That part took at most this long, in milliseconds.
+    pub ms: f64,
+}
+
+/// Node borders crossed per request.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Hops {
+    /// Mean over requests that ended OK.
+    pub mean: f64,
+    /// Most.
+    pub max: u32,
+}
+
+/// Counts of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Connections {
+    /// Established.
+    pub opened: u64,
+    /// Closed again, for whatever reason.
+    pub closed: u64,
+    /// GOAWAYs sent by servers and proxies.
+    pub goaways: u64,
+    /// Most at the same time.
+    pub peak: u64,
+}
+
+/// A pod and the moments of its life, in seconds from the start of the run. `null`: did not happen.
+///
+/// The stages of its time to first traffic are the steps from one of `created_s`, `started_s`, `ready_s`,
+/// `published_s`, `resolved_s`, `connected_s`, `first_request_s` to the next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PodRecord {
+    /// `server-3`.
+    pub name: String,
+    /// `server`.
+    pub deployment: String,
+    /// `node-1`.
+    pub node: String,
+    /// Requests it received (a proxy: requests it forwarded; a client: requests it sent).
+    pub requests: u64,
+    /// Its part of the requests of its deployment's pods, 0 to 1.
+    pub share: f64,
+    /// The Deployment asked for it.
+    pub created_s: f64,
+    /// Its process listens.
+    pub started_s: Option<f64>,
+    /// Its readiness probe passed.
+    pub ready_s: Option<f64>,
+    /// Its address was in the authoritative DNS answer (or in kube-proxy's rules, for a ClusterIP).
+    pub published_s: Option<f64>,
+    /// The first caller got its address.
+    pub resolved_s: Option<f64>,
+    /// The first connection to it was ready.
+    pub connected_s: Option<f64>,
+    /// It received its first request.
+    pub first_request_s: Option<f64>,
+    /// It was gone.
+    pub removed_s: Option<f64>,
+}
+
+/// Series with one value per bucket of `interval_s`; bucket i covers i·interval_s up to (i+1)·interval_s.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Timeline {
+    /// Requests each pod received: in the order of [`StrategyRecord::pods`], then by bucket.
+    pub requests_per_pod: Vec<Vec<u32>>,
+    /// Requests that ended OK.
+    pub ok: Vec<u32>,
+    /// Requests that failed.
+    pub failed: Vec<u32>,
+    /// Median latency of requests that ended OK in the bucket; `null` where none did.
+    pub p50_ms: Vec<Option<f64>>,
+    /// 99th percentile.
+    pub p99_ms: Vec<Option<f64>>,
+    /// Open connections at the end of the bucket.
+    pub connections: Vec<u32>,
+}
+
+/// An expectation and its outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExpectationRecord {
+    /// The sentence it stands for.
+    pub text: String,
+    /// The strategy it is about.
+    pub strategy: String,
+    /// What is measured, in words a reader can check: "share.max of new server pods from 60 s".
+    pub metric: String,
+    /// What it must satisfy: "<= 1.01".
+    pub bound: String,
+    /// What came out; `null` where there was nothing to measure (a pod that never got a request has no time of first request).
+    pub measured: Option<f64>,
+    /// Whether the bound holds; what can't be measured does not hold.
+    pub holds: bool,
+}

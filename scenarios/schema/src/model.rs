@@ -1,0 +1,487 @@
+//! The types of a scenario file. Doc comments become the descriptions of the JSON Schema.
+
+use lb_core::channel::{ChannelConfig, ResolverConfig};
+use lb_core::{Nanos, PolicyConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::values::{Bound, Rate};
+
+/// A situation, the strategies to compare in it, and what is expected of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// The question in one line.
+    pub title: String,
+    /// How long the run lasts.
+    pub duration: Nanos,
+    /// Master seed; `--seed` overrides it.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Width of the timeline's buckets.
+    #[serde(default = "second")]
+    pub interval: Nanos,
+    /// Nodes, zones and how far apart they are.
+    #[serde(default)]
+    pub cluster: Cluster,
+    /// The cluster's DNS.
+    #[serde(default)]
+    pub dns: Dns,
+    /// kube-proxy, which gives a ClusterIP its backends.
+    #[serde(default)]
+    pub kube_proxy: KubeProxy,
+    /// What runs: each is a number of equal pods.
+    #[serde(default, rename = "deployment")]
+    pub deployments: Vec<Deployment>,
+    /// Names that clients can call.
+    #[serde(default, rename = "service")]
+    pub services: Vec<Service>,
+    /// Who calls whom, and how much.
+    pub load: Load,
+    /// What is compared, each on the same workload and the same random numbers.
+    #[serde(default, rename = "strategy")]
+    pub strategies: Vec<Strategy>,
+    /// What happens while it runs.
+    #[serde(default, rename = "event")]
+    pub events: Vec<Event>,
+    /// What must come out.
+    #[serde(default, rename = "expect")]
+    pub expectations: Vec<Expect>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn second() -> Nanos {
+    Nanos::from_secs(1)
+}
+
+/// Nodes, zones and the latency between them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// Nodes; pods are spread over them as evenly as possible.
+    pub nodes: u32,
+    /// Zones; node i is in zone i mod zones.
+    pub zones: u32,
+    /// One-way latency of a message by how far it goes.
+    pub hops: Hops,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { nodes: 3, zones: 1, hops: Hops::default() }
+    }
+}
+
+/// One-way latency of a message, by distance. Defaults are our choice, typical of one cloud region.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hops {
+    /// Between containers of a pod, over loopback. 20 us.
+    pub same_pod: Nanos,
+    /// Between pods of a node. 50 us.
+    pub same_node: Nanos,
+    /// Between nodes of a zone. 250 us.
+    pub same_zone: Nanos,
+    /// Between zones. 1 ms.
+    pub other_zone: Nanos,
+}
+
+impl Default for Hops {
+    fn default() -> Self {
+        Self {
+            same_pod: Nanos::from_micros(20),
+            same_node: Nanos::from_micros(50),
+            same_zone: Nanos::from_micros(250),
+            other_zone: Nanos::from_millis(1),
+        }
+    }
+}
+
+/// The cluster's DNS (CoreDNS).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// TTL of a record. 30 s, as kubeadm configures CoreDNS's kubernetes plugin (the plugin's own default is 5 s).
+    pub ttl: Nanos,
+    /// How long the resolver answers from its cache; an answer is never kept longer than its TTL. 30 s, as kubeadm
+    /// configures CoreDNS's cache plugin. "0s": no cache.
+    pub cache: Nanos,
+    /// From a pod's readiness to its address in the authoritative answer (EndpointSlice controller, watch). 1 s, our choice.
+    pub publication_delay: Nanos,
+    /// Answers come in random order, as CoreDNS's loadbalance plugin gives them; else in order of creation.
+    pub shuffle: bool,
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            ttl: Nanos::from_secs(30),
+            cache: Nanos::from_secs(30),
+            publication_delay: Nanos::from_secs(1),
+            shuffle: true,
+        }
+    }
+}
+
+/// kube-proxy in iptables mode: every new connection to a ClusterIP goes to a random ready backend and stays there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KubeProxy {
+    /// From a pod's readiness to the node's rules. 1 s, kube-proxy `iptables.minSyncPeriod`.
+    pub sync_period: Nanos,
+}
+
+impl Default for KubeProxy {
+    fn default() -> Self {
+        Self { sync_period: Nanos::from_secs(1) }
+    }
+}
+
+/// A Kubernetes Deployment: a number of equal pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Its name; pods are called NAME-0, NAME-1, …
+    pub name: String,
+    /// Pods at the start; they are ready at time zero.
+    #[serde(default = "one_replica")]
+    pub replicas: u32,
+    /// Time a request takes when nothing waits. None by default: the pod answers at once.
+    #[serde(default)]
+    pub service_time: ServiceTime,
+    /// Requests worked on at the same time.
+    #[serde(default = "hundred")]
+    pub concurrency: u32,
+    /// Requests that may wait; one more is refused with RESOURCE_EXHAUSTED. 1000, our choice.
+    #[serde(default = "thousand")]
+    pub queue: u32,
+    /// How fast its pods work: 2.0 halves every service time.
+    #[serde(default = "unit")]
+    pub speed: f64,
+    /// Static weight of each pod for policies that take one.
+    #[serde(default = "one_replica")]
+    pub weight: u32,
+    /// From creation (scheduling, image, process) until the process listens. 2 s, our choice.
+    #[serde(default = "two_seconds")]
+    pub start_up: Nanos,
+    /// The readiness probe.
+    #[serde(default)]
+    pub readiness: Readiness,
+    /// GOAWAY to connections of this age ± 10 %; never by default (gRFC A9 MAX_CONNECTION_AGE).
+    #[serde(default)]
+    pub max_connection_age: Option<Nanos>,
+    /// Time for requests in flight after that GOAWAY; unlimited by default (gRFC A9 MAX_CONNECTION_AGE_GRACE).
+    #[serde(default)]
+    pub max_connection_age_grace: Option<Nanos>,
+    /// From SIGTERM to SIGKILL; requests in flight may finish. 30 s, Kubernetes `terminationGracePeriodSeconds`.
+    #[serde(default = "thirty_seconds")]
+    pub termination_grace_period: Nanos,
+}
+
+fn one_replica() -> u32 {
+    1
+}
+fn hundred() -> u32 {
+    100
+}
+fn thousand() -> u32 {
+    1000
+}
+fn unit() -> f64 {
+    1.0
+}
+fn two_seconds() -> Nanos {
+    Nanos::from_secs(2)
+}
+fn thirty_seconds() -> Nanos {
+    Nanos::from_secs(30)
+}
+
+/// A pod's readiness probe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Readiness {
+    /// From the start of the process to the first probe. 0 s, Kubernetes `initialDelaySeconds`.
+    pub initial_delay: Nanos,
+    /// Between probes; the pod is ready at the first one after it listens. 10 s, Kubernetes `periodSeconds`.
+    pub period: Nanos,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self { initial_delay: Nanos::ZERO, period: Nanos::from_secs(10) }
+    }
+}
+
+/// How long a request is worked on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ServiceTime {
+    /// Always the same: `{ constant = "10ms" }`.
+    Constant(Nanos),
+    /// Exponential with this mean: `{ exponential = "10ms" }`.
+    Exponential(Nanos),
+    /// Lognormal: `{ lognormal = { mean = "10ms", cv = 1.5 } }`.
+    Lognormal(Lognormal),
+}
+
+impl Default for ServiceTime {
+    fn default() -> Self {
+        Self::Constant(Nanos::ZERO)
+    }
+}
+
+/// A lognormal distribution by its mean and spread.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lognormal {
+    /// Mean.
+    pub mean: Nanos,
+    /// Coefficient of variation: standard deviation over mean.
+    pub cv: f64,
+}
+
+/// A Kubernetes Service: a name over the ready pods of one or more deployments. It can be called by its ClusterIP
+/// (strategies that balance at `kube_proxy`) and by its headless DNS name (all others).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its DNS name.
+    pub name: String,
+    /// The deployments whose pods it selects.
+    pub deployments: Vec<String>,
+}
+
+/// Who calls whom, and how much.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Load {
+    /// Deployment whose pods call.
+    pub from: String,
+    /// Service they call.
+    pub to: String,
+    /// Batches of concurrent requests: send n, wait for all, repeat. Either this or `open`.
+    #[serde(default)]
+    pub closed: Option<Closed>,
+    /// Requests that arrive whether or not earlier ones are answered. Either this or `closed`.
+    #[serde(default)]
+    pub open: Option<Open>,
+    /// Whether a client keeps its connections or makes one per request.
+    #[serde(default)]
+    pub connection: ConnectionUse,
+    /// Deadline of a request; none by default, as in gRPC.
+    #[serde(default)]
+    pub deadline: Option<Nanos>,
+}
+
+/// A closed loop: each client pod sends a batch, waits for all answers, and starts again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// Requests of a batch.
+    pub concurrency: u32,
+    /// Pause between batches.
+    #[serde(default)]
+    pub pause: Nanos,
+}
+
+/// An open loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    /// Requests of each client pod per second: "500/s".
+    pub rate: Rate,
+    /// How they are spaced.
+    #[serde(default)]
+    pub arrivals: Arrivals,
+}
+
+/// Spacing of an open loop's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Exponential gaps: independent callers.
+    #[default]
+    Poisson,
+    /// Equal gaps.
+    Constant,
+}
+
+/// Whether a client keeps its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionUse {
+    /// One channel for the life of the client pod, as gRPC recommends.
+    #[default]
+    Shared,
+    /// A new channel, name look-up and connection for every request.
+    PerRequest,
+}
+
+/// A whole approach: where the choice is made, how endpoints are learnt, which policy picks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Strategy {
+    /// Its name in the report.
+    pub name: String,
+    /// Where a request's backend is chosen.
+    pub balancer: Balancer,
+    /// The client application's channel (to the service, or to the proxy where there is one).
+    #[serde(default)]
+    pub client: ChannelConfig,
+    /// The proxy between client and server, for `ingress`, `sidecar` and `node_proxy`.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
+    /// `max_connection_age` of the called service's pods under this strategy.
+    #[serde(default)]
+    pub max_age: Option<Nanos>,
+    /// `max_connection_age_grace` of the called service's pods under this strategy.
+    #[serde(default)]
+    pub max_age_grace: Option<Nanos>,
+}
+
+/// Where a request's backend is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balancer {
+    /// The client calls a ClusterIP; kube-proxy chooses a backend per connection.
+    KubeProxy,
+    /// The client resolves the headless name and chooses itself.
+    Client,
+    /// The client calls a proxy deployment by its headless name; each proxy chooses.
+    Ingress,
+    /// A proxy in every client pod chooses.
+    Sidecar,
+    /// A proxy on every node chooses for the clients of its node.
+    NodeProxy,
+}
+
+impl Balancer {
+    /// Whether requests pass a proxy.
+    pub fn has_proxy(self) -> bool {
+        matches!(self, Self::Ingress | Self::Sidecar | Self::NodeProxy)
+    }
+}
+
+/// A proxy that balances requests. Its container is described by a deployment: `ingress` runs that deployment with its
+/// own replicas, `sidecar` puts one container into every client pod, `node_proxy` one pod on every node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// The deployment that describes the proxy's container (work per request, concurrency, queue, start-up).
+    #[serde(default = "proxy_name")]
+    pub deployment: String,
+    /// Which server gets the next request.
+    #[serde(default = "round_robin")]
+    pub policy: PolicyConfig,
+    /// When the proxy looks the servers' name up again. Envoy's STRICT_DNS by default.
+    #[serde(default = "strict_dns")]
+    pub resolver: ResolverConfig,
+    /// Age of the connections clients make to the proxy, ± 10 %; never by default.
+    #[serde(default)]
+    pub max_age: Option<Nanos>,
+    /// Time for requests in flight after that.
+    #[serde(default)]
+    pub max_age_grace: Option<Nanos>,
+}
+
+fn proxy_name() -> String {
+    "proxy".into()
+}
+fn round_robin() -> PolicyConfig {
+    PolicyConfig::RoundRobin(Default::default())
+}
+fn strict_dns() -> ResolverConfig {
+    ResolverConfig::StrictDns(Default::default())
+}
+
+/// Something that happens during the run: a time and exactly one action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// When, from the start of the run.
+    pub at: Nanos,
+    /// Change the number of replicas.
+    #[serde(default)]
+    pub scale: Option<Scale>,
+    /// Delete every pod of a deployment and let new ones take their place (`kubectl delete pod -l app=…`).
+    #[serde(default)]
+    pub restart: Option<Restart>,
+    /// Kill pods without notice (SIGKILL, node failure); they are replaced.
+    #[serde(default)]
+    pub kill: Option<Kill>,
+}
+
+/// `scale = { deployment = "server", replicas = 5 }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// Which deployment.
+    pub deployment: String,
+    /// Its new number of pods.
+    pub replicas: u32,
+}
+
+/// `restart = { deployment = "client" }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// Which deployment.
+    pub deployment: String,
+}
+
+/// `kill = { deployment = "server", pods = 1 }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// Which deployment.
+    pub deployment: String,
+    /// How many of its pods, the oldest first.
+    #[serde(default = "one_replica")]
+    pub pods: u32,
+}
+
+/// Something that must hold of the result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The sentence this stands for, as the report prints it.
+    pub text: String,
+    /// The strategy it is about.
+    pub strategy: String,
+    /// What is measured; see the list of metrics.
+    pub metric: String,
+    /// What it must satisfy: "== 0", "<= 1.01", "0.32..0.35".
+    pub bound: Bound,
+    /// Measure relative to this strategy: the metric is divided by that strategy's.
+    #[serde(default)]
+    pub against: Option<String>,
+    /// For metrics of pods: whose. The called service's deployments by default.
+    #[serde(default)]
+    pub deployment: Option<String>,
+    /// For metrics of pods: which of them.
+    #[serde(default)]
+    pub pods: PodSet,
+    /// For metrics of pods: count from here, a whole number of intervals.
+    #[serde(default)]
+    pub from: Option<Nanos>,
+    /// For metrics of pods: count up to here, a whole number of intervals.
+    #[serde(default)]
+    pub until: Option<Nanos>,
+}
+
+/// Which pods of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PodSet {
+    /// All that ever existed.
+    #[default]
+    All,
+    /// Those that were there at time zero.
+    Initial,
+    /// Those that came later.
+    New,
+}
