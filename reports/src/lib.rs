@@ -1,5 +1,27 @@
-//! The run record and what is drawn from it. Knows nothing of hosts, scenarios or policies.
+//! The run record, the figures on it, and what is drawn from it. Knows nothing of hosts, scenarios or policies.
+//!
+//! | module | one idea |
+//! |---|---|
+//! | [`record`] | what happened, in numbers: the shape of `run.json` |
+//! | [`schema`] | that shape as JSON Schema, committed as `run.schema.json` |
+//! | [`measure`] | one number out of a strategy's record, as an expectation names it |
+//! | [`verdict`] | the record in one sentence |
+//! | [`terminal`] | the table and the expectations as text |
+//! | [`html`] | the report: one self-contained page |
+//! | [`write`](mod@write) | `run.json`, `data.csv` and `index.html`, whole or not at all |
+//!
+//! `summary` (the figures the table, the verdict and the page share) and `number` (how figures are spelt) are inside.
 
+pub mod html;
+pub mod measure;
+mod number;
 pub mod record;
+pub mod schema;
+mod summary;
+pub mod terminal;
+pub mod verdict;
+pub mod write;
 
+pub use measure::{Measure, Pods, imbalance, jain, measure};
 pub use record::RunRecord;
+pub use write::{Paths, WriteError, write};

@@ -12,7 +12,7 @@ pub const RECORD_VERSION: u32 = 1;
 /// One run of one scenario on one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRecord {
-    /// Shape of this record: [`RECORD_VERSION`].
+    /// Version of this record's shape, 1 today.
     pub version: u32,
     /// Name of the scenario: its file name without `.toml`.
     pub scenario: String,
@@ -74,7 +74,7 @@ pub struct StrategyRecord {
     pub jain: f64,
     /// Every pod that ever existed, in order of creation.
     pub pods: Vec<PodRecord>,
-    /// What happened in each bucket of [`RunRecord::interval_s`].
+    /// What happened in each bucket of `interval_s`.
     pub timeline: Timeline,
 }
 
@@ -148,6 +148,19 @@ pub struct Connections {
     pub peak: u64,
 }
 
+/// What a pod does for a request. `imbalance`, `jain` and the time to first traffic are about the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sends it.
+    Client,
+    /// Passes it on: an ingress proxy, a sidecar, a node's proxy.
+    Proxy,
+    /// Answers it: a pod of the called service.
+    #[default]
+    Server,
+}
+
 /// A pod and the moments of its life, in seconds from the start of the run. `null`: did not happen.
 ///
 /// The stages of its time to first traffic are the steps from one of `created_s`, `started_s`, `ready_s`,
@@ -158,6 +171,8 @@ pub struct PodRecord {
     pub name: String,
     /// `server`.
     pub deployment: String,
+    /// Its part in the run.
+    pub role: Role,
     /// `node-1`.
     pub node: String,
     /// Requests it received (a proxy: requests it forwarded; a client: requests it sent).
@@ -185,7 +200,7 @@ pub struct PodRecord {
 /// Series with one value per bucket of `interval_s`; bucket i covers i·interval_s up to (i+1)·interval_s.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
-    /// Requests each pod received: in the order of [`StrategyRecord::pods`], then by bucket.
+    /// Requests each pod received: in the order of `pods`, then by bucket.
     pub requests_per_pod: Vec<Vec<u32>>,
     /// Requests that ended OK.
     pub ok: Vec<u32>,

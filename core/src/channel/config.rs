@@ -36,7 +36,6 @@ impl Default for ChannelConfig {
 /// When a name is looked up again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ResolverConfig {
     /// gRPC's `dns` resolver: only when a connection fails or gets a GOAWAY, and never more often than the floor.
     Dns(DnsResolverConfig),
@@ -47,6 +46,33 @@ pub enum ResolverConfig {
 impl Default for ResolverConfig {
     fn default() -> Self {
         Self::Dns(DnsResolverConfig::default())
+    }
+}
+
+/// Both forms: a name, or a table with one name and its settings.
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ResolverConfig {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Resolver".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "A resolver's name, or a table with its name and its settings.",
+            "oneOf": [
+                { "type": "string", "enum": ["dns", "strict_dns"] },
+                {
+                    "type": "object",
+                    "properties": {
+                        "dns": generator.subschema_for::<DnsResolverConfig>(),
+                        "strict_dns": generator.subschema_for::<StrictDnsConfig>(),
+                    },
+                    "additionalProperties": false,
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                },
+            ],
+        })
     }
 }
 

@@ -21,7 +21,6 @@ macro_rules! policies {
         /// A policy and its settings.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(rename_all = "snake_case")]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum PolicyConfig {
             $($(#[$doc])* $variant($config),)*
         }
@@ -50,6 +49,32 @@ macro_rules! policies {
                     $($name => Ok(Self::$variant(map.next_value()?)),)*
                     _ => Err(unknown(name)),
                 }
+            }
+        }
+
+        /// Both forms: a name, or a table with one name and its settings.
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for PolicyConfig {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                "Policy".into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let mut settings = schemars::Schema::default();
+                $(settings.insert($name.to_owned(), generator.subschema_for::<$config>().into());)*
+                schemars::json_schema!({
+                    "description": "A policy's name, or a table with its name and its settings.",
+                    "oneOf": [
+                        { "type": "string", "enum": Self::NAMES },
+                        {
+                            "type": "object",
+                            "properties": settings,
+                            "additionalProperties": false,
+                            "minProperties": 1,
+                            "maxProperties": 1,
+                        },
+                    ],
+                })
             }
         }
     };
@@ -96,5 +121,126 @@ impl<'de> Deserialize<'de> for PolicyConfig {
             }
         }
         deserializer.deserialize_any(NameOrSettings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Nanos;
+    use crate::policy::least_request::ChoiceCount;
+    use crate::policy::pick_first::ConnectionAttemptDelay;
+    use crate::policy::round_robin::Start;
+    use crate::policy::weighted_round_robin::WeightClamp;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Strategy {
+        policy: PolicyConfig,
+    }
+
+    fn toml(text: &str) -> Result<PolicyConfig, String> {
+        toml::from_str(text).map(|s: Strategy| s.policy).map_err(|e| e.message().to_owned())
+    }
+
+    #[test]
+    fn a_name_alone_means_the_defaults() {
+        for &name in PolicyConfig::NAMES {
+            let policy = PolicyConfig::named(name).unwrap();
+            assert_eq!(policy.name(), name);
+            assert_eq!(toml(&format!("policy = '{name}'")), Ok(policy.clone()));
+            assert_eq!(toml(&format!("policy = {{ {name} = {{}} }}")), Ok(policy.clone()));
+            assert_eq!(toml(&format!("[policy.{name}]")), Ok(policy.clone()));
+            assert_eq!(serde_json::from_str::<PolicyConfig>(&format!("\"{name}\"")).unwrap(), policy);
+            assert_eq!(serde_json::from_str::<PolicyConfig>(&format!("{{\"{name}\": {{}}}}")).unwrap(), policy);
+        }
+    }
+
+    #[test]
+    fn settings_are_read_and_written() {
+        let cases = [
+            (
+                "policy = { least_request = { choice_count = 3 } }",
+                PolicyConfig::LeastRequest(LeastRequestConfig { choice_count: ChoiceCount::new(3).unwrap() }),
+            ),
+            (
+                "policy = { round_robin = { start = 'zero' } }",
+                PolicyConfig::RoundRobin(RoundRobinConfig { start: Start::Zero }),
+            ),
+            (
+                "policy = { weighted_round_robin = { clamp = 'none' } }",
+                PolicyConfig::WeightedRoundRobin(WeightedRoundRobinConfig { clamp: WeightClamp::None }),
+            ),
+            (
+                "[policy.pick_first]\nshuffle_address_list = true\nconnection_attempt_delay = '1s'",
+                PolicyConfig::PickFirst(PickFirstConfig {
+                    shuffle_address_list: true,
+                    connection_attempt_delay: ConnectionAttemptDelay::new(Nanos::from_secs(1)),
+                }),
+            ),
+            // gRFC A48: more than 10 choices count as 10; gRFC A61: a delay below 100 ms counts as 100 ms.
+            (
+                "policy = { least_request = { choice_count = 64 } }",
+                PolicyConfig::LeastRequest(LeastRequestConfig { choice_count: ChoiceCount::new(10).unwrap() }),
+            ),
+            (
+                "policy = { pick_first = { connection_attempt_delay = '1ms' } }",
+                PolicyConfig::PickFirst(PickFirstConfig {
+                    connection_attempt_delay: ConnectionAttemptDelay::new(Nanos::from_millis(100)),
+                    ..Default::default()
+                }),
+            ),
+        ];
+        for (text, policy) in cases {
+            assert_eq!(toml(text).as_ref(), Ok(&policy), "{text}");
+            let json = serde_json::to_string(&policy).unwrap();
+            assert_eq!(serde_json::from_str::<PolicyConfig>(&json).unwrap(), policy, "{json}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let cases = [
+            (
+                "policy = 'round_robbin'",
+                "unknown policy `round_robbin`, expected one of \
+                 pick_first, random, round_robin, weighted_round_robin, least_request",
+            ),
+            (
+                "policy = { fastest = {} }",
+                "unknown policy `fastest`, expected one of \
+                 pick_first, random, round_robin, weighted_round_robin, least_request",
+            ),
+            ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
+            ("policy = { least_request = { choices = 2 } }", "unknown field `choices`, expected `choice_count`"),
+            ("policy = { random = { seed = 1 } }", "unknown field `seed`, there are no fields"),
+            ("policy = { round_robin = { start = 'first' } }", "unknown variant `first`, expected `random` or `zero`"),
+            ("policy = { random = {}, round_robin = {} }", "a table of settings names one policy only"),
+            ("policy = {}", "an empty table names no policy"),
+            (
+                "policy = 5",
+                "invalid type: integer `5`, expected a policy's name, or a table of one policy's settings \
+                 such as { least_request = { choice_count = 3 } }",
+            ),
+            (
+                "policy = { pick_first = { connection_attempt_delay = '250' } }",
+                "`250` is not a duration; write a number and a unit, such as \"10s\", \"250ms\" or \"1m 30s\"",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(toml(text), Err(message.to_owned()), "{text}");
+        }
+    }
+
+    #[cfg(feature = "schema")]
+    #[test]
+    fn the_schema_has_both_forms() {
+        let schema = serde_json::to_value(schemars::schema_for!(PolicyConfig)).unwrap();
+        assert_eq!(schema["oneOf"][0]["enum"], serde_json::json!(PolicyConfig::NAMES));
+        let table = &schema["oneOf"][1];
+        let names: Vec<&String> = table["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(names.len(), PolicyConfig::NAMES.len());
+        assert!(PolicyConfig::NAMES.iter().all(|n| table["properties"][n]["$ref"].is_string()), "{table}");
+        assert_eq!(table["additionalProperties"], false);
+        assert_eq!(schema["$defs"]["LeastRequestConfig"]["properties"]["choice_count"]["minimum"], 2);
     }
 }

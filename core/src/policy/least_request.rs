@@ -1,21 +1,352 @@
-//! least_request
+//! `least_request`: of a few endpoints drawn at random, the one with the fewest requests outstanding.
+//!
+//! **Solves** endpoints or requests that are not alike: a slow endpoint keeps its requests longer, so it has more of them
+//! outstanding and gets fewer new ones. Two random choices instead of one take the fullest of *n* queues from about
+//! ln *n* / ln ln *n* to ln ln *n* (Mitzenmacher, "The Power of Two Choices", 2001), and unlike a full scan they do not send
+//! every client to the same emptiest endpoint.
+//!
+//! **Source**: gRFC A48, Envoy's LEAST_REQUEST with equal weights. Endpoints are drawn with replacement, so one may be
+//! compared with itself and even the busiest is picked once in *n*^choices. Weights are ignored, as in gRPC: Envoy's variant
+//! for unequal weights (`active_request_bias`) is not here.
+//!
+//! **A pick costs** one random number and two loads per choice, and an addition on a counter of the chosen endpoint; its
+//! end costs a subtraction. Picks that choose different endpoints write to different counters.
+//!
+//! **Does badly** with an endpoint that fails fast: its requests are over at once, so it always looks idle and draws traffic
+//! (pair it with outlier detection). A client sees its own requests only: with many clients of few requests each, all
+//! counts are 0 or 1 and the choice is `random`'s.
+//!
+//! ```
+//! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick, PickContext, PolicyConfig};
+//! use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
+//!
+//! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+//! let mut policy = PolicyConfig::named("least_request").unwrap().build();
+//! let mut cx = Context::new(Nanos::ZERO, &mut rng);
+//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! policy.update(&mut cx, &EndpointSet::new((0..2).map(endpoint)));
+//! for i in 0..2 {
+//!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
+//! }
+//! let picker = policy.picker(&mut cx);
+//! let mut counts = [0u32; 2];
+//! for _ in 0..1_000 {
+//!     // Nothing ends, so the counts even out: both are in the draw half of the time.
+//!     if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)) {
+//!         counts[id.index()] += 1;
+//!     }
+//! }
+//! assert!(counts[0].abs_diff(counts[1]) < 20, "{counts:?}");
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::Policy;
+use super::draw::below;
+use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::{Picker, Policy};
+use crate::slots::Slots;
+use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `least_request`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeastRequestConfig {
-    /// Endpoints compared per pick. gRFC A48 `choiceCount`: 2 by default, 2 to 10.
-    pub choice_count: u32,
+    /// Endpoints compared per pick. 2 by default; at least 2, and more than 10 count as 10 (gRFC A48 `choiceCount`).
+    pub choice_count: ChoiceCount,
 }
 
 impl LeastRequestConfig {
     /// A fresh policy.
     pub fn build(&self) -> Box<dyn Policy> {
-        todo!()
+        let outstanding = Arc::new(Outstanding::default());
+        Box::new(ConnectAll::new(LeastRequest { choices: self.choice_count, outstanding }))
+    }
+}
+
+/// How many endpoints a pick compares: 2 to 10.
+///
+/// ```
+/// use lb_core::policy::least_request::ChoiceCount;
+/// assert_eq!(ChoiceCount::new(3)?.get(), 3);
+/// assert_eq!(ChoiceCount::new(11)?.get(), 10);
+/// assert_eq!(ChoiceCount::new(1).unwrap_err().to_string(), "least_request: choice_count: 1, must be >= 2");
+/// # Ok::<(), lb_core::policy::least_request::ChoiceCountError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct ChoiceCount(u32);
+
+impl ChoiceCount {
+    /// gRFC A48: below 2 the configuration is rejected.
+    const MIN: u32 = 2;
+    /// gRFC A48: above 10 it becomes 10.
+    const MAX: u32 = 10;
+
+    /// `count` choices; 10 if it is more.
+    ///
+    /// # Errors
+    ///
+    /// If `count` is below 2: one choice is no comparison, that is `random`.
+    pub fn new(count: u32) -> Result<Self, ChoiceCountError> {
+        if count < Self::MIN { Err(ChoiceCountError { count }) } else { Ok(Self(count.min(Self::MAX))) }
+    }
+
+    /// As a number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for ChoiceCount {
+    /// 2, gRFC A48.
+    fn default() -> Self {
+        Self(Self::MIN)
+    }
+}
+
+impl TryFrom<u32> for ChoiceCount {
+    type Error = ChoiceCountError;
+    fn try_from(count: u32) -> Result<Self, ChoiceCountError> {
+        Self::new(count)
+    }
+}
+
+impl From<ChoiceCount> for u32 {
+    fn from(count: ChoiceCount) -> Self {
+        count.0
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ChoiceCount {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ChoiceCount".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "minimum": Self::MIN, "maximum": u32::MAX })
+    }
+}
+
+/// A choice that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("least_request: choice_count: {count}, must be >= 2")]
+pub struct ChoiceCountError {
+    count: u32,
+}
+
+/// Requests picked and not yet done, by endpoint; one table for all pickers of a policy.
+///
+/// An endpoint that leaves needs no clearing: its id is given to another only after all of its requests are done.
+#[derive(Debug, Default)]
+struct Outstanding(Slots<AtomicU32>);
+
+impl Outstanding {
+    /// Relaxed here and below: the counts are an estimate of load and order nothing.
+    #[inline]
+    fn get(&self, endpoint: EndpointId) -> u32 {
+        self.0.get(endpoint.index()).map_or(0, |n| n.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn started(&self, endpoint: EndpointId) {
+        if let Some(n) = self.0.get(endpoint.index()) {
+            n.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Never below zero: a request reported twice is a host's bug, and 2^32 − 1 would keep traffic away for good.
+    #[inline]
+    fn done(&self, endpoint: EndpointId) {
+        if let Some(n) = self.0.get(endpoint.index()) {
+            let _ = n.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        }
+    }
+}
+
+struct LeastRequest {
+    choices: ChoiceCount,
+    outstanding: Arc<Outstanding>,
+}
+
+impl PickerFactory for LeastRequest {
+    fn updated(&mut self, endpoints: &EndpointSet) {
+        let rows = endpoints.iter().map(|e| e.id.index() + 1).max().unwrap_or(0);
+        self.outstanding.0.reserve(rows);
+    }
+
+    fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
+        Arc::new(LeastRequestPicker {
+            ready: ready.ids(),
+            choices: self.choices.get(),
+            outstanding: self.outstanding.clone(),
+        })
+    }
+
+    fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
+        Arc::new(WaitingPicker { answer, outstanding: self.outstanding.clone() })
+    }
+}
+
+struct LeastRequestPicker {
+    ready: Box<[EndpointId]>,
+    choices: u32,
+    outstanding: Arc<Outstanding>,
+}
+
+impl Picker for LeastRequestPicker {
+    #[inline]
+    fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
+        let mut draw = || {
+            let endpoint = self.ready[below(cx.rng, self.ready.len())];
+            (endpoint, self.outstanding.get(endpoint))
+        };
+        let mut best = draw();
+        for _ in 1..self.choices {
+            let other = draw();
+            // A48: "if (sampled.active_requests < candidate.active_requests)": of equals the first drawn stays.
+            if other.1 < best.1 {
+                best = other;
+            }
+        }
+        self.outstanding.started(best.0);
+        Pick::Endpoint(best.0)
+    }
+
+    #[inline]
+    fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
+        self.outstanding.done(endpoint);
+    }
+}
+
+/// While nothing is ready: requests that were sent before still end.
+struct WaitingPicker {
+    answer: Pick,
+    outstanding: Arc<Outstanding>,
+}
+
+impl Picker for WaitingPicker {
+    fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
+        self.answer.clone()
+    }
+
+    fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
+        self.outstanding.done(endpoint);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::draw::scripted::Script;
+    use crate::{Address, Code, Connectivity, Endpoint};
+
+    const ENDED: Outcome = Outcome { code: Code::Ok, latency: Nanos::ZERO };
+
+    fn factory(choices: u32) -> LeastRequest {
+        LeastRequest { choices: ChoiceCount::new(choices).unwrap(), outstanding: Arc::default() }
+    }
+
+    /// A policy over endpoints `0..n`, all READY, and the counts it keeps.
+    fn policy(choices: u32, n: u32) -> (ConnectAll<LeastRequest>, Arc<Outstanding>) {
+        let factory = factory(choices);
+        let outstanding = factory.outstanding.clone();
+        let mut policy = ConnectAll::new(factory);
+        snapshot(&mut policy, n);
+        (policy, outstanding)
+    }
+
+    fn snapshot(policy: &mut ConnectAll<LeastRequest>, n: u32) {
+        let mut rng = Script::indices(1, &[0]);
+        let mut cx = Context::new(Nanos::ZERO, &mut rng);
+        let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+        policy.update(&mut cx, &EndpointSet::new((0..n).map(endpoint)));
+        for i in 0..n {
+            policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
+        }
+    }
+
+    fn picker(policy: &mut ConnectAll<LeastRequest>) -> Arc<dyn Picker> {
+        policy.picker(&mut Context::new(Nanos::ZERO, &mut Script::indices(1, &[0])))
+    }
+
+    fn picks(picker: &dyn Picker, n: u32, indices: &[u32], picks: usize) -> Vec<u32> {
+        let mut rng = Script::indices(n, indices);
+        let mut pick = || match picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)) {
+            Pick::Endpoint(id) => id.0,
+            other => panic!("{other:?}"),
+        };
+        (0..picks).map(|_| pick()).collect()
+    }
+
+    #[test]
+    fn leastrequest_test_least_request_e2e() {
+        let (mut policy, outstanding) = policy(2, 3);
+        let pairs = [(0, 0), (0, 1), (1, 2), (0, 3), (1, 0), (2, 0), (0, 0), (2, 2), (2, 1)];
+        let indices: Vec<u32> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
+        // Outstanding before each pick, and who has fewer:
+        // 0 0 0: 0 · 1 0 0: 1 · 1 1 0: 2 · 1 1 1: 0 with itself · 2 1 1: 1 · 2 2 1: 2 · 2 2 2: 0 · 3 2 2: 2 · 3 2 3: 1.
+        assert_eq!(picks(&*picker(&mut policy), 3, &indices, 9), [0, 1, 2, 0, 1, 2, 0, 2, 1]);
+        assert_eq!([0, 1, 2].map(|i| outstanding.get(EndpointId(i))), [3, 3, 3]);
+    }
+
+    #[test]
+    fn leastrequest_test_least_request_persists_counts() {
+        // 50 requests stay on two endpoints; a third joins and takes all until it has as many.
+        let (mut two, outstanding) = policy(3, 2);
+        picks(&*picker(&mut two), 2, &[0, 1, 0, 1, 0, 1], 50);
+        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [25, 25]);
+        snapshot(&mut two, 3);
+        assert_eq!(picks(&*picker(&mut two), 3, &[0, 1, 2], 25), [2; 25]);
+    }
+
+    #[test]
+    fn counts_are_given_back_through_any_picker_and_never_below_zero() {
+        let (mut policy, outstanding) = policy(2, 2);
+        let first = picker(&mut policy);
+        assert_eq!(picks(&*first, 2, &[0, 1], 2), [0, 1]);
+        // Everything goes away; requests end through the picker that fails all, also more often than they should.
+        let mut rng = Script::indices(1, &[0]);
+        policy.update(&mut Context::new(Nanos::ZERO, &mut rng), &EndpointSet::default());
+        let failing = picker(&mut policy);
+        assert!(matches!(failing.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)), Pick::Fail(_)));
+        for id in [0, 1, 1, 1, 9_999] {
+            failing.done(EndpointId(id), Nanos::ZERO, &ENDED);
+        }
+        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [0, 0]);
+    }
+
+    #[test]
+    fn counts_return_to_zero_under_threads() {
+        let (mut policy, outstanding) = policy(2, 5);
+        let picker = picker(&mut policy);
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                let picker = &picker;
+                scope.spawn(move || {
+                    let mut rng = Script::indices(5, &[thread, 2, 4, 1]);
+                    for _ in 0..10_000 {
+                        if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)) {
+                            picker.done(id, Nanos::ZERO, &ENDED);
+                        }
+                    }
+                });
+            }
+        });
+        assert!((0..5).all(|i| outstanding.get(EndpointId(i)) == 0));
+    }
+
+    #[test]
+    fn choices_are_two_to_ten() {
+        assert_eq!([0, 1].map(|n| ChoiceCount::new(n).is_err()), [true, true]);
+        assert_eq!([2, 10, 11, u32::MAX].map(|n| ChoiceCount::new(n).unwrap().get()), [2, 10, 10, 10]);
     }
 }

@@ -2,10 +2,25 @@
 //!
 //! gRPC's split, which grpc-go, Envoy and the `grpc` crate share: a [`Policy`] is the slow, exclusive control side; it
 //! publishes an immutable [`Picker`], which every request shares without a lock or an allocation.
+//!
+//! A host drives a policy so:
+//!
+//! 1. it calls [`update`](Policy::update) and [`connectivity`](Policy::connectivity) as things happen;
+//! 2. after every such call it reads [`wanted`](Policy::wanted), [`take_resolve_request`](Policy::take_resolve_request) and
+//!    [`picker`](Policy::picker), and calls [`tick`](Policy::tick) to learn when to call that again;
+//! 3. every request asks the latest picker, and the end of each one that was sent is reported to
+//!    [`done`](Picker::done) once.
+//!
+//! A new policy is one file and one row in the registry (`config.rs`); the properties in `tests/policies.rs` then hold it
+//! to the contract of these traits. One that connects to every endpoint only has to write its picker: `endpoint_states.rs`
+//! does the rest.
 
 use std::sync::Arc;
 
 mod config;
+mod draw;
+mod endpoint_states;
+pub(crate) mod fixed;
 pub mod least_request;
 pub mod pick_first;
 pub mod random;

@@ -332,7 +332,7 @@ pub struct Strategy {
     /// The client application's channel (to the service, or to the proxy where there is one).
     #[serde(default)]
     pub client: ChannelConfig,
-    /// The proxy between client and server, for `ingress`, `sidecar` and `node_proxy`.
+    /// The proxy between client and server, for `ingress`, `sidecar` and `node_proxy`; with its defaults where left out.
     #[serde(default)]
     pub proxy: Option<Proxy>,
     /// `max_connection_age` of the called service's pods under this strategy.
@@ -386,6 +386,25 @@ pub struct Proxy {
     /// Time for requests in flight after that.
     #[serde(default)]
     pub max_age_grace: Option<Nanos>,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            deployment: proxy_name(),
+            policy: round_robin(),
+            resolver: strict_dns(),
+            max_age: None,
+            max_age_grace: None,
+        }
+    }
+}
+
+impl Proxy {
+    /// The proxy's own channel to the servers.
+    pub fn channel(&self) -> ChannelConfig {
+        ChannelConfig { policy: self.policy.clone(), resolver: self.resolver.clone(), ..ChannelConfig::default() }
+    }
 }
 
 fn proxy_name() -> String {
@@ -452,7 +471,8 @@ pub struct Expect {
     pub text: String,
     /// The strategy it is about.
     pub strategy: String,
-    /// What is measured; see the list of metrics.
+    /// What is measured: a metric by its name.
+    #[schemars(schema_with = "crate::metrics::json_schema")]
     pub metric: String,
     /// What it must satisfy: "== 0", "<= 1.01", "0.32..0.35".
     pub bound: Bound,

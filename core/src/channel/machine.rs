@@ -1,0 +1,411 @@
+//! The channel: endpoints, their connections, and the policy above them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use super::backoff::Backoff;
+use super::resolver::{Resolution, Resolver};
+use super::{BackoffConfig, ChannelConfig};
+use crate::policy::{Wanted, fixed};
+use crate::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Picker, Policy, Status};
+
+/// One attempt to connect to one endpoint, and the connection that came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Whose connection.
+    pub endpoint: EndpointId,
+    /// Counts the attempts of this endpoint, so that news of an old connection is not taken for the present one's.
+    pub attempt: u32,
+}
+
+/// What the host tells the channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The look-up asked for was answered. No addresses count as a failure that also empties the channel.
+    Resolved(Resolution),
+    /// The look-up asked for failed; what was known stays in use.
+    ResolveFailed,
+    /// The connection is ready for requests.
+    Connected(ConnectionId),
+    /// The attempt failed: refused, unreachable, reset during the handshake.
+    ConnectFailed(ConnectionId),
+    /// The server wants no more requests on this connection. The host lets those in flight finish, then reports
+    /// [`Input::Disconnected`].
+    GoAway(ConnectionId),
+    /// The connection is gone, whoever closed it. Comes once for every connection that was connected, after the
+    /// requests on it were reported done.
+    Disconnected(ConnectionId),
+    /// A request waits, because the picker said [`Pick::Queue`](crate::Pick::Queue).
+    Waiting,
+    /// The time of [`Channel::next_wake`] has come.
+    Timer,
+}
+
+/// What the channel asks of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Look the name up; answer with [`Input::Resolved`] or [`Input::ResolveFailed`], always.
+    Resolve,
+    /// Connect; answer with [`Input::Connected`] or [`Input::ConnectFailed`], unless told to close first.
+    Connect {
+        /// Name of the attempt and of the connection.
+        connection: ConnectionId,
+        /// Where to.
+        address: Address,
+    },
+    /// Give the attempt up, or close the connection once its requests have ended. [`Input::Disconnected`] follows in
+    /// both cases.
+    Close(ConnectionId),
+}
+
+/// A connection's state as the channel keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// No connection; free to connect from this time on (the end of a back-off).
+    Down { retry_at: Nanos },
+    /// An attempt runs; it is given up at `deadline`, and after a failure the next starts no sooner than `retry_at`.
+    Connecting { deadline: Nanos, retry_at: Nanos },
+    /// Requests can be sent.
+    Ready,
+}
+
+#[derive(Debug)]
+struct Slot {
+    address: Address,
+    weight: u32,
+    /// In the resolver's last answer.
+    listed: bool,
+    link: Link,
+    attempt: u32,
+    /// Attempts and connections the host has not reported the end of, the draining ones included.
+    open: u32,
+    backoff: Backoff,
+}
+
+/// The client's side of a gRPC channel: one name, its endpoints, one connection to each that the policy wants.
+///
+/// Feed it with [`handle`](Self::handle), then carry out everything [`poll`](Self::poll) gives, then call it again
+/// no later than [`next_wake`](Self::next_wake).
+pub struct Channel {
+    policy: Box<dyn Policy>,
+    resolver: Resolver,
+    backoff: BackoffConfig,
+    connect_timeout: Nanos,
+    slots: Vec<Slot>,
+    /// Listed addresses and those that still drain.
+    by_address: BTreeMap<Address, EndpointId>,
+    free: Vec<EndpointId>,
+    /// Deadlines of attempts and ends of back-offs; entries that no longer apply are skipped.
+    timers: BinaryHeap<Reverse<(Nanos, u32)>>,
+    policy_wake: Nanos,
+    names: Names,
+    outputs: VecDeque<Output>,
+}
+
+/// What the channel knows of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Names {
+    /// Not answered yet: requests wait.
+    Pending,
+    /// Never answered, and the last look-up failed.
+    Failed,
+    /// Answered: the policy decides.
+    Known,
+}
+
+impl Channel {
+    /// A channel that has not looked anything up yet.
+    pub fn new(config: &ChannelConfig) -> Self {
+        Self {
+            policy: config.policy.build(),
+            resolver: Resolver::new(config.resolver.clone()),
+            backoff: config.backoff.clone(),
+            connect_timeout: config.connect_timeout,
+            slots: Vec::new(),
+            by_address: BTreeMap::new(),
+            free: Vec::new(),
+            timers: BinaryHeap::new(),
+            policy_wake: Nanos::NEVER,
+            names: Names::Pending,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Leaves idle: looks the name up.
+    pub fn start(&mut self, cx: &mut Context<'_>) {
+        self.resolver.start(cx.now);
+        self.look_up(cx.now);
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, cx: &mut Context<'_>, input: Input) {
+        match input {
+            Input::Resolved(resolution) => self.resolved(cx, resolution),
+            Input::ResolveFailed => self.resolve_failed(cx),
+            Input::Connected(c) => self.connected(cx, c),
+            Input::ConnectFailed(c) => self.connect_failed(cx, c),
+            Input::GoAway(c) => self.lost(cx, c),
+            Input::Disconnected(c) => {
+                self.lost(cx, c);
+                self.ended(c.endpoint);
+            }
+            Input::Waiting => self.policy.exit_idle(cx),
+            Input::Timer => self.timer(cx),
+        }
+        self.settle(cx);
+    }
+
+    /// The next thing to carry out.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to send [`Input::Timer`]; [`Nanos::NEVER`] if nothing is planned.
+    pub fn next_wake(&mut self) -> Nanos {
+        while let Some(&Reverse((at, index))) = self.timers.peek() {
+            if self.slots[index as usize].timer() == Some(at) {
+                break;
+            }
+            self.timers.pop();
+        }
+        let slots = self.timers.peek().map_or(Nanos::NEVER, |&Reverse((at, _))| at);
+        slots.min(self.policy_wake).min(self.resolver.wake())
+    }
+
+    /// The picker for the present state. Cheap when nothing has changed; not meant for the pick path, which keeps
+    /// the last one until the channel has handled something.
+    pub fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
+        match self.names {
+            Names::Pending => fixed::queue(),
+            Names::Failed => fixed::fail(Status::unavailable("name resolution failed and no address is known")),
+            Names::Known => self.policy.picker(cx),
+        }
+    }
+
+    /// The endpoint's address, as long as it is listed or has connections that drain.
+    pub fn address(&self, endpoint: EndpointId) -> Option<&Address> {
+        let slot = self.slots.get(endpoint.index())?;
+        (slot.listed || slot.open > 0).then_some(&slot.address)
+    }
+
+    fn resolved(&mut self, cx: &mut Context<'_>, resolution: Resolution) {
+        if resolution.addresses.is_empty() {
+            self.resolver.failed(cx, &self.backoff);
+        } else {
+            self.resolver.answered(cx.now, resolution.ttl);
+        }
+        self.names = Names::Known;
+
+        let mut before = std::mem::take(&mut self.by_address);
+        let mut endpoints = Vec::with_capacity(resolution.addresses.len());
+        for resolved in resolution.addresses {
+            if self.by_address.contains_key(&resolved.address) {
+                continue; // an answer may repeat an address; once is enough
+            }
+            let id = before.remove(&resolved.address).unwrap_or_else(|| self.new_slot(&resolved.address));
+            let slot = &mut self.slots[id.index()];
+            slot.listed = true;
+            slot.weight = resolved.weight;
+            endpoints.push(Endpoint { id, address: slot.address.clone(), weight: slot.weight });
+            self.by_address.insert(resolved.address, id);
+        }
+        for (address, id) in before {
+            if std::mem::take(&mut self.slots[id.index()].listed) {
+                self.close(id);
+            }
+            if self.slots[id.index()].open > 0 {
+                self.by_address.insert(address, id); // keeps its id until the last connection has drained
+            } else {
+                self.free.push(id);
+            }
+        }
+        self.policy.update(cx, &EndpointSet::new(endpoints.iter().cloned()));
+        if self.policy.wanted() == Wanted::All {
+            for e in endpoints {
+                self.connect(cx, e.id);
+            }
+        }
+    }
+
+    fn resolve_failed(&mut self, cx: &mut Context<'_>) {
+        self.resolver.failed(cx, &self.backoff);
+        if self.names == Names::Pending {
+            self.names = Names::Failed;
+        }
+    }
+
+    fn connected(&mut self, cx: &mut Context<'_>, c: ConnectionId) {
+        let Some(slot) = self.current(c) else { return };
+        if !matches!(slot.link, Link::Connecting { .. }) {
+            return;
+        }
+        slot.link = Link::Ready;
+        slot.backoff.reset();
+        self.policy.connectivity(cx, c.endpoint, Connectivity::Ready);
+    }
+
+    fn connect_failed(&mut self, cx: &mut Context<'_>, c: ConnectionId) {
+        if let Some(slot) = self.current(c)
+            && let Link::Connecting { retry_at, .. } = slot.link
+        {
+            self.down_after_failure(cx, c.endpoint, retry_at);
+        }
+        self.ended(c.endpoint);
+    }
+
+    fn down_after_failure(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, retry_at: Nanos) {
+        self.slots[endpoint.index()].link = Link::Down { retry_at };
+        self.timers.push(Reverse((retry_at, endpoint.0)));
+        self.resolver.request(cx.now);
+        self.policy.connectivity(cx, endpoint, Connectivity::TransientFailure);
+    }
+
+    /// The present connection takes no more requests (GOAWAY, reset, closed): gRPC looks the name up again, and a
+    /// policy that wants every endpoint connects again at once.
+    fn lost(&mut self, cx: &mut Context<'_>, c: ConnectionId) {
+        let Some(slot) = self.current(c) else { return };
+        if slot.link != Link::Ready {
+            return;
+        }
+        slot.link = Link::Down { retry_at: cx.now };
+        self.resolver.request(cx.now);
+        self.policy.connectivity(cx, c.endpoint, Connectivity::Idle);
+        if self.policy.wanted() == Wanted::All {
+            self.connect(cx, c.endpoint);
+        }
+    }
+
+    /// The host has let go of an attempt or a connection.
+    fn ended(&mut self, endpoint: EndpointId) {
+        let Some(slot) = self.slots.get_mut(endpoint.index()) else { return };
+        slot.open = slot.open.saturating_sub(1);
+        if slot.open == 0 && !slot.listed && self.by_address.remove(&slot.address).is_some() {
+            self.free.push(endpoint);
+        }
+    }
+
+    fn timer(&mut self, cx: &mut Context<'_>) {
+        while let Some(&Reverse((at, index))) = self.timers.peek() {
+            if at > cx.now {
+                break;
+            }
+            self.timers.pop();
+            let endpoint = EndpointId(index);
+            let slot = &self.slots[endpoint.index()];
+            match slot.link {
+                Link::Connecting { deadline, retry_at } if deadline == at => {
+                    self.outputs.push_back(Output::Close(ConnectionId { endpoint, attempt: slot.attempt }));
+                    self.down_after_failure(cx, endpoint, retry_at);
+                }
+                Link::Down { retry_at } if retry_at == at && slot.listed => match self.policy.wanted() {
+                    Wanted::All => self.connect(cx, endpoint),
+                    Wanted::Only(_) => self.policy.connectivity(cx, endpoint, Connectivity::Idle),
+                },
+                _ => {}
+            }
+        }
+        if self.policy_wake <= cx.now {
+            self.policy_wake = Nanos::NEVER;
+        }
+    }
+
+    /// After every input: what the policy wants now, its timer, and the resolver's.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.policy_wake = self.policy.tick(cx).unwrap_or(Nanos::NEVER);
+        if matches!(self.policy.wanted(), Wanted::Only(_)) {
+            self.reconcile(cx);
+        }
+        if self.policy.take_resolve_request() {
+            self.resolver.request(cx.now);
+        }
+        self.look_up(cx.now);
+    }
+
+    /// Connects what a choosy policy wants and closes the rest. Connecting changes nothing in what it wants.
+    fn reconcile(&mut self, cx: &mut Context<'_>) {
+        let Wanted::Only(wanted) = self.policy.wanted() else { return };
+        let wanted = wanted.to_vec();
+        let listed: Vec<EndpointId> = self.by_address.values().copied().collect();
+        for id in listed {
+            if !wanted.contains(&id) {
+                self.close(id);
+            }
+        }
+        for id in wanted {
+            self.connect(cx, id);
+        }
+    }
+
+    /// Starts an attempt, if the endpoint is down and its back-off is over.
+    fn connect(&mut self, cx: &mut Context<'_>, endpoint: EndpointId) {
+        let Some(slot) = self.slots.get_mut(endpoint.index()) else { return };
+        if !slot.listed || !matches!(slot.link, Link::Down { retry_at } if retry_at <= cx.now) {
+            return;
+        }
+        slot.attempt = slot.attempt.wrapping_add(1);
+        slot.open += 1;
+        let deadline = cx.now + self.connect_timeout;
+        slot.link = Link::Connecting { deadline, retry_at: cx.now + slot.backoff.pause(cx, &self.backoff) };
+        self.timers.push(Reverse((deadline, endpoint.0)));
+        let connection = ConnectionId { endpoint, attempt: slot.attempt };
+        self.outputs.push_back(Output::Connect { connection, address: slot.address.clone() });
+        self.policy.connectivity(cx, endpoint, Connectivity::Connecting);
+    }
+
+    /// Closes what the endpoint has, attempt or connection.
+    fn close(&mut self, endpoint: EndpointId) {
+        let slot = &mut self.slots[endpoint.index()];
+        if !matches!(slot.link, Link::Down { .. }) {
+            slot.link = Link::Down { retry_at: Nanos::ZERO };
+            slot.backoff.reset();
+            self.outputs.push_back(Output::Close(ConnectionId { endpoint, attempt: slot.attempt }));
+        }
+    }
+
+    fn look_up(&mut self, now: Nanos) {
+        if self.resolver.poll(now) {
+            self.outputs.push_back(Output::Resolve);
+        }
+    }
+
+    fn current(&mut self, c: ConnectionId) -> Option<&mut Slot> {
+        self.slots.get_mut(c.endpoint.index()).filter(|slot| slot.attempt == c.attempt)
+    }
+
+    fn new_slot(&mut self, address: &Address) -> EndpointId {
+        let slot = Slot {
+            address: address.clone(),
+            weight: 1,
+            listed: true,
+            link: Link::Down { retry_at: Nanos::ZERO },
+            attempt: 0,
+            open: 0,
+            backoff: Backoff::default(),
+        };
+        match self.free.pop() {
+            Some(id) => {
+                // Attempts go on counting, so that late news of the former endpoint is not taken for the new one's.
+                let attempt = self.slots[id.index()].attempt;
+                self.slots[id.index()] = Slot { attempt, ..slot };
+                id
+            }
+            None => {
+                let id = EndpointId(u32::try_from(self.slots.len()).expect("fewer than 2^32 endpoints"));
+                self.slots.push(slot);
+                id
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// The time this slot waits for, if any: its timer entries for other times are stale.
+    fn timer(&self) -> Option<Nanos> {
+        match self.link {
+            Link::Connecting { deadline, .. } => Some(deadline),
+            Link::Down { retry_at } if self.listed && retry_at > Nanos::ZERO => Some(retry_at),
+            _ => None,
+        }
+    }
+}

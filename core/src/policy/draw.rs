@@ -1,0 +1,107 @@
+//! Numbers drawn from the caller's random stream. One way to draw each kind, so that equal seeds give equal picks.
+
+use rand::Rng;
+
+/// An index below `len`, by Lemire's multiply-shift without rejection: the upper half of `r · len` for a 32-bit `r`.
+///
+/// No division; the most likely index is at most `len / 2^32` more likely than the least, 2 in a million for 10,000
+/// endpoints. Zero when `len` is zero.
+#[inline]
+pub(super) fn below(rng: &mut dyn Rng, len: usize) -> usize {
+    ((u64::from(rng.next_u32()) * len as u64) >> 32) as usize
+}
+
+/// A number between 0 and 1, never either: the middle of one of 2^53 equal intervals.
+pub(super) fn open_unit(rng: &mut dyn Rng) -> f64 {
+    const INTERVALS: f64 = (1u64 << 53) as f64;
+    ((rng.next_u64() >> 11) as f64 + 0.5) / INTERVALS
+}
+
+/// Puts `items` into a uniformly random order (Fisher and Yates).
+pub(super) fn shuffle<T>(rng: &mut dyn Rng, items: &mut [T]) {
+    for last in (1..items.len()).rev() {
+        items.swap(last, below(rng, last + 1));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod scripted {
+    //! A stream that says what the test wants.
+
+    use std::convert::Infallible;
+
+    /// Gives the numbers of a list, then starts over.
+    pub(in crate::policy) struct Script {
+        words: Vec<u32>,
+        next: usize,
+    }
+
+    impl Script {
+        /// A stream from which [`below`](super::below)`(len)` draws exactly these indices (mod `len`).
+        pub(in crate::policy) fn indices(len: u32, indices: &[u32]) -> Self {
+            // (r · len) >> 32 = i for r = ⌈i · 2^32 / len⌉.
+            let word = |&i: &u32| (u64::from(i % len) << 32).div_ceil(u64::from(len)) as u32;
+            Self { words: indices.iter().map(word).collect(), next: 0 }
+        }
+    }
+
+    impl rand::TryRng for Script {
+        type Error = Infallible;
+
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            let word = self.words[self.next % self.words.len()];
+            self.next += 1;
+            Ok(word)
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            Ok(u64::from(self.try_next_u32()?) << 32 | u64::from(self.try_next_u32()?))
+        }
+
+        fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+            for byte in bytes {
+                *byte = self.try_next_u32()? as u8;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    #[test]
+    fn below_covers_its_range_evenly() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let mut counts = [0u32; 7];
+        for _ in 0..70_000 {
+            counts[below(&mut rng, 7)] += 1;
+        }
+        // 10,000 expected each; the standard deviation is √(70,000 · 1/7 · 6/7) = 92.6, and 5 of them are 463.
+        assert!(counts.iter().all(|c| c.abs_diff(10_000) < 463), "{counts:?}");
+        assert_eq!(below(&mut rng, 1), 0);
+    }
+
+    #[test]
+    fn scripts_draw_what_they_say() {
+        let mut rng = scripted::Script::indices(3, &[0, 1, 2, 3]);
+        assert_eq!([0; 4].map(|_| below(&mut rng, 3)), [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn a_shuffle_reaches_every_order() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
+        let mut orders = std::collections::BTreeMap::new();
+        for _ in 0..6_000 {
+            let mut items = [0, 1, 2];
+            shuffle(&mut rng, &mut items);
+            *orders.entry(items).or_insert(0u32) += 1;
+        }
+        // 1,000 expected of each of the 6; five standard deviations are 5 · √(6,000 · 1/6 · 5/6) = 144.
+        assert_eq!(orders.len(), 6);
+        assert!(orders.values().all(|c| c.abs_diff(1_000) < 144), "{orders:?}");
+    }
+}

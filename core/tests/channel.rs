@@ -1,0 +1,361 @@
+//! The channel as a host sees it: worked examples, then properties under a host that does anything.
+
+use std::collections::BTreeMap;
+
+use lb_core::channel::{
+    Channel, ChannelConfig, ConnectionId, DnsResolverConfig, Input, Output, Resolution, ResolvedAddress,
+    ResolverConfig, StrictDnsConfig,
+};
+use lb_core::{Address, Context, EndpointId, Nanos, Pick, PickContext, PolicyConfig};
+use proptest::prelude::*;
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::SeedableRng;
+
+const fn s(n: u64) -> Nanos {
+    Nanos::from_secs(n)
+}
+
+/// A channel and what a host needs to drive it by hand.
+struct Driver {
+    channel: Channel,
+    rng: Xoshiro256PlusPlus,
+    now: Nanos,
+}
+
+impl Driver {
+    fn new(config: &ChannelConfig) -> Self {
+        let mut driver = Self { channel: Channel::new(config), rng: Xoshiro256PlusPlus::seed_from_u64(1), now: s(0) };
+        driver.channel.start(&mut Context::new(s(0), &mut driver.rng));
+        driver
+    }
+
+    /// `round_robin`, with this resolver and no jitter on back-offs.
+    fn round_robin(resolver: ResolverConfig) -> Self {
+        let mut config =
+            ChannelConfig { policy: PolicyConfig::named("round_robin").unwrap(), resolver, ..ChannelConfig::default() };
+        config.backoff.jitter = 0.0;
+        Self::new(&config)
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Output> {
+        self.channel.handle(&mut Context::new(self.now, &mut self.rng), input);
+        self.outputs()
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.channel.poll()).collect()
+    }
+
+    /// Moves to a time and fires the timer there.
+    fn at(&mut self, now: Nanos) -> Vec<Output> {
+        self.now = now;
+        self.tell(Input::Timer)
+    }
+
+    fn resolved(&mut self, names: &[&str]) -> Vec<Output> {
+        let addresses = names.iter().map(|n| ResolvedAddress::new(Address::new(n))).collect();
+        self.tell(Input::Resolved(Resolution { addresses, ttl: s(30) }))
+    }
+
+    fn pick(&mut self) -> Pick {
+        let picker = self.channel.picker(&mut Context::new(self.now, &mut self.rng));
+        picker.pick(&mut PickContext::new(self.now, &mut self.rng))
+    }
+
+    /// Resolves, connects to everything, and gives the connections by address.
+    fn connected(&mut self, names: &[&str]) -> BTreeMap<String, ConnectionId> {
+        assert_eq!(self.outputs(), [Output::Resolve]);
+        let connections: BTreeMap<_, _> = self.resolved(names).iter().map(connect).collect();
+        for &connection in connections.values() {
+            self.tell(Input::Connected(connection));
+        }
+        connections
+    }
+}
+
+fn connect(output: &Output) -> (String, ConnectionId) {
+    match output {
+        Output::Connect { connection, address } => (address.to_string(), *connection),
+        other => panic!("{other:?} is not Connect"),
+    }
+}
+
+#[test]
+fn a_healthy_channel_never_asks_for_its_name_again() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    d.connected(&["a", "b", "c"]);
+    assert_eq!(d.at(s(3600)), []);
+    assert!(matches!(d.pick(), Pick::Endpoint(_)));
+}
+
+#[test]
+fn a_goaway_reconnects_at_once_and_asks_at_the_floor() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    let c = d.connected(&["a", "b"]);
+    d.now = s(10);
+    let outputs = d.tell(Input::GoAway(c["a"]));
+    assert_eq!(connect(&outputs[0]).0, "a");
+    assert_eq!(outputs.len(), 1, "the name was looked up 10 s ago: not before 30 s");
+    assert_eq!(d.channel.next_wake(), s(30), "the attempt's deadline is 10 s + 20 s, and so is the floor's end");
+    d.tell(Input::Connected(connect(&outputs[0]).1));
+    assert_eq!(d.channel.next_wake(), s(30));
+    assert_eq!(d.at(s(30)), [Output::Resolve]);
+}
+
+#[test]
+fn a_goaway_after_the_floor_asks_at_once() {
+    let mut d = Driver::round_robin(ResolverConfig::Dns(DnsResolverConfig { min_resolution_interval: s(30) }));
+    let c = d.connected(&["a"]);
+    d.now = s(100);
+    let outputs = d.tell(Input::GoAway(c["a"]));
+    assert!(outputs.contains(&Output::Resolve), "{outputs:?}");
+}
+
+#[test]
+fn failed_attempts_back_off_and_look_the_name_up_again() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    assert_eq!(d.outputs(), [Output::Resolve]);
+    let (_, first) = connect(&d.resolved(&["a"])[0]);
+    assert_eq!(d.pick(), Pick::Queue, "connecting");
+    d.now = Nanos::from_millis(100);
+    assert_eq!(d.tell(Input::ConnectFailed(first)), [], "the look-up waits for the floor");
+    assert!(matches!(d.pick(), Pick::Fail(_)));
+    // The pause counts from the start of the attempt: 0 + 1 s, then 1 s + 1.6 s.
+    assert_eq!(d.channel.next_wake(), s(1));
+    let (_, second) = connect(&d.at(s(1))[0]);
+    assert!(matches!(d.pick(), Pick::Fail(_)), "TRANSIENT_FAILURE lasts until READY");
+    d.tell(Input::ConnectFailed(second));
+    assert_eq!(d.channel.next_wake(), Nanos::from_millis(2600));
+    let (_, third) = connect(&d.at(Nanos::from_millis(2600))[0]);
+    d.tell(Input::Connected(third));
+    assert!(matches!(d.pick(), Pick::Endpoint(_)));
+}
+
+#[test]
+fn an_attempt_is_given_up_after_twenty_seconds() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    assert_eq!(d.outputs(), [Output::Resolve]);
+    let (_, first) = connect(&d.resolved(&["a"])[0]);
+    assert_eq!(d.channel.next_wake(), s(20));
+    let outputs = d.at(s(20));
+    assert_eq!(outputs[0], Output::Close(first));
+    // Its back-off of 1 s from the start of the attempt is long over.
+    let again = d.at(s(20));
+    assert_eq!(connect(outputs.get(1).or(again.first()).unwrap()).0, "a");
+}
+
+#[test]
+fn an_address_that_goes_is_closed_and_its_id_waits_for_the_drain() {
+    let mut d = Driver::round_robin(ResolverConfig::Dns(DnsResolverConfig { min_resolution_interval: s(1) }));
+    let c = d.connected(&["a", "b"]);
+    d.now = s(5);
+    assert_eq!(d.resolved(&["b"]), [Output::Close(c["a"])]);
+    assert_eq!(d.pick(), Pick::Endpoint(c["b"].endpoint));
+    let (_, new) = connect(&d.resolved(&["b", "c"])[0]);
+    assert_ne!(new.endpoint, c["a"].endpoint, "a's requests may still be reported under its id");
+    d.tell(Input::Disconnected(c["a"]));
+    let (_, newer) = connect(&d.resolved(&["b", "c", "d"])[0]);
+    assert_eq!(newer.endpoint, c["a"].endpoint, "all of a is gone: the id is free");
+    assert_ne!(newer.attempt, c["a"].attempt, "late news of a is not taken for d's");
+}
+
+#[test]
+fn an_address_that_comes_back_while_draining_connects_again() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    let c = d.connected(&["a", "b"]);
+    d.resolved(&["b"]);
+    let (name, again) = connect(&d.resolved(&["a", "b"])[0]);
+    assert_eq!((name.as_str(), again.endpoint), ("a", c["a"].endpoint));
+    d.tell(Input::Disconnected(c["a"]));
+    d.tell(Input::Connected(again));
+    let picks: Vec<Pick> = (0..2).map(|_| d.pick()).collect();
+    assert!(picks.contains(&Pick::Endpoint(again.endpoint)));
+}
+
+#[test]
+fn news_of_an_old_connection_is_ignored() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    let c = d.connected(&["a"]);
+    let (_, second) = connect(&d.tell(Input::GoAway(c["a"]))[0]);
+    d.tell(Input::Connected(second));
+    assert_eq!(d.tell(Input::Disconnected(c["a"])), [], "the drained connection has closed");
+    assert_eq!(d.pick(), Pick::Endpoint(second.endpoint));
+}
+
+#[test]
+fn strict_dns_polls_whatever_the_connections_do() {
+    let mut d = Driver::round_robin(ResolverConfig::StrictDns(StrictDnsConfig::default()));
+    d.connected(&["a"]);
+    assert_eq!(d.channel.next_wake(), s(5));
+    assert_eq!(d.at(s(5)), [Output::Resolve]);
+    let (name, _) = connect(&d.resolved(&["a", "b"])[0]);
+    assert_eq!(name, "b");
+    assert_eq!(d.channel.next_wake(), s(10));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_fails_requests_and_is_asked_for_again() {
+    let mut d = Driver::round_robin(ResolverConfig::default());
+    assert_eq!(d.outputs(), [Output::Resolve]);
+    assert_eq!(d.pick(), Pick::Queue);
+    assert_eq!(d.tell(Input::ResolveFailed), []);
+    assert!(matches!(d.pick(), Pick::Fail(_)));
+    assert_eq!(d.at(s(1)), [Output::Resolve]);
+    // An empty answer is a failure too; the next pause is 1.6 s.
+    d.resolved(&[]);
+    assert!(matches!(d.pick(), Pick::Fail(_)));
+    assert_eq!(d.at(Nanos::from_millis(2600)), [Output::Resolve]);
+}
+
+#[test]
+fn a_failed_look_up_keeps_what_was_known() {
+    let mut d = Driver::round_robin(ResolverConfig::StrictDns(StrictDnsConfig::default()));
+    d.connected(&["a"]);
+    d.at(s(5));
+    d.tell(Input::ResolveFailed);
+    assert!(matches!(d.pick(), Pick::Endpoint(_)));
+}
+
+#[test]
+fn pick_first_has_one_connection_and_rests_when_it_is_lost() {
+    let mut d = Driver::new(&ChannelConfig::default());
+    assert_eq!(d.outputs(), [Output::Resolve]);
+    let outputs = d.resolved(&["a", "b", "c"]);
+    assert_eq!(outputs.len(), 1, "one attempt at a time: {outputs:?}");
+    let (_, first) = connect(&outputs[0]);
+    d.tell(Input::Connected(first));
+    assert_eq!(d.pick(), Pick::Endpoint(first.endpoint));
+    d.now = s(10);
+    let outputs = d.tell(Input::GoAway(first));
+    assert!(outputs.iter().all(|o| !matches!(o, Output::Connect { .. })), "idle until a request comes: {outputs:?}");
+    assert_eq!(d.pick(), Pick::Queue);
+    let outputs = d.tell(Input::Waiting);
+    assert!(outputs.iter().any(|o| matches!(o, Output::Connect { .. })), "{outputs:?}");
+}
+
+/// What a host may do next, at random.
+#[derive(Debug, Clone)]
+enum Step {
+    Answer(Vec<u8>),
+    FailLookUp,
+    Connect(usize),
+    Refuse(usize),
+    GoAway(usize),
+    Cut(usize),
+    Wait,
+    Advance(u64),
+    StaleNews(u32, u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        prop::collection::vec(0u8..6, 0..6).prop_map(Step::Answer),
+        Just(Step::FailLookUp),
+        (0usize..8).prop_map(Step::Connect),
+        (0usize..8).prop_map(Step::Connect),
+        (0usize..8).prop_map(Step::Refuse),
+        (0usize..8).prop_map(Step::GoAway),
+        (0usize..8).prop_map(Step::Cut),
+        Just(Step::Wait),
+        (0u64..40_000).prop_map(Step::Advance),
+        (0u32..8, 0u32..4).prop_map(|(e, a)| Step::StaleNews(e, a)),
+    ]
+}
+
+/// A host that keeps its own books.
+#[derive(Default)]
+struct Books {
+    connecting: Vec<ConnectionId>,
+    ready: Vec<ConnectionId>,
+    draining: Vec<ConnectionId>,
+}
+
+impl Books {
+    fn carry_out(&mut self, outputs: Vec<Output>) -> Vec<ConnectionId> {
+        let mut closed = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Resolve => {}
+                Output::Connect { connection, .. } => {
+                    let live = self.connecting.iter().chain(&self.ready);
+                    let same = live.filter(|c| c.endpoint == connection.endpoint).count();
+                    assert_eq!(same, 0, "one connection or attempt per endpoint at a time");
+                    self.connecting.push(connection);
+                }
+                Output::Close(connection) => {
+                    self.connecting.retain(|c| *c != connection);
+                    self.ready.retain(|c| *c != connection);
+                    closed.push(connection);
+                }
+            }
+        }
+        closed
+    }
+}
+
+fn take(list: &mut Vec<ConnectionId>, at: usize) -> Option<ConnectionId> {
+    (!list.is_empty()).then(|| list.remove(at % list.len()))
+}
+
+proptest! {
+    /// Whatever the host reports, in whatever order: no panic, at most one connection per endpoint, every pick is an
+    /// endpoint with a ready connection, and the channel does not spin in time.
+    #[test]
+    fn any_host(policy in 0..PolicyConfig::NAMES.len(), steps in prop::collection::vec(step(), 1..120)) {
+        let policy = PolicyConfig::named(PolicyConfig::NAMES[policy]).unwrap();
+        let mut d = Driver::new(&ChannelConfig { policy, ..ChannelConfig::default() });
+        let mut books = Books::default();
+        let mut todo = d.outputs();
+        for step in steps {
+            let input = match step {
+                Step::Answer(names) => {
+                    let names: Vec<String> = names.iter().map(|n| format!("10.0.0.{n}:1")).collect();
+                    let addresses = names.iter().map(|n| ResolvedAddress::new(Address::new(n))).collect();
+                    Some(Input::Resolved(Resolution { addresses, ttl: s(5) }))
+                }
+                Step::FailLookUp => Some(Input::ResolveFailed),
+                Step::Connect(i) => take(&mut books.connecting, i).map(|c| { books.ready.push(c); Input::Connected(c) }),
+                Step::Refuse(i) => take(&mut books.connecting, i).map(Input::ConnectFailed),
+                Step::GoAway(i) => take(&mut books.ready, i).map(|c| { books.draining.push(c); Input::GoAway(c) }),
+                Step::Cut(i) => take(&mut books.draining, i).or_else(|| take(&mut books.ready, i)).map(Input::Disconnected),
+                Step::Wait => Some(Input::Waiting),
+                Step::Advance(ms) => { d.now += Nanos::from_millis(ms); Some(Input::Timer) }
+                Step::StaleNews(endpoint, attempt) => {
+                    let stale = ConnectionId { endpoint: EndpointId(endpoint), attempt: attempt.wrapping_sub(2) };
+                    Some(Input::GoAway(stale)).filter(|_| !books.ready.contains(&stale))
+                }
+            };
+            if let Some(input) = input {
+                todo.extend(d.tell(input));
+            }
+            // Carry out, and report what was closed; that may bring more to carry out.
+            for _ in 0..100 {
+                let closed = books.carry_out(std::mem::take(&mut todo));
+                if closed.is_empty() {
+                    break;
+                }
+                for connection in closed {
+                    todo.extend(d.tell(Input::Disconnected(connection)));
+                }
+            }
+            prop_assert!(todo.is_empty(), "the channel goes on closing for ever");
+            // Timers that are due come to rest.
+            for _ in 0..100 {
+                if d.channel.next_wake() > d.now {
+                    break;
+                }
+                let outputs = d.tell(Input::Timer);
+                for connection in books.carry_out(outputs) {
+                    let outputs = d.tell(Input::Disconnected(connection));
+                    prop_assert!(books.carry_out(outputs).is_empty());
+                }
+            }
+            prop_assert!(d.channel.next_wake() > d.now, "the channel spins at one instant");
+            for _ in 0..5 {
+                if let Pick::Endpoint(endpoint) = d.pick() {
+                    prop_assert!(books.ready.iter().any(|c| c.endpoint == endpoint), "{endpoint:?} is not ready");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The report: one self-contained page for people. No script, no network, no clock: the same record gives the same bytes.
+//!
+//! | module | one idea |
+//! |---|---|
+//! | `page` | the order of things, first screen first |
+//! | `tables` | expectations, comparison, pods, events |
+//! | `percentile`, `requests`, `latency`, `counts`, `shares`, `stages` | a plot each, with its finding |
+//! | `figure` | a plot with its caption |
+//! | `time`, `axis` | the shared time axis with its event track; scales, ticks, labels that keep apart |
+//! | `canvas`, `colour`, `text` | SVG through plotters, fixed colours, escaping |
+
+mod axis;
+mod canvas;
+mod colour;
+mod counts;
+mod figure;
+mod latency;
+mod page;
+mod percentile;
+mod requests;
+mod shares;
+mod stages;
+mod tables;
+mod text;
+mod time;
+
+use crate::record::RunRecord;
+
+/// Renders the report.
+#[must_use]
+pub fn render(record: &RunRecord) -> String {
+    page::page(record)
+}

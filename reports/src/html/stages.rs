@@ -1,0 +1,166 @@
+//! The stages of the time to first traffic of every new pod, and where it stopped if it never got any.
+
+use super::axis::{Scale, time_axis};
+use super::canvas::{Anchor, Canvas, Size, svg};
+use super::colour::{INK, MUTED, NEVER, Rgb, series};
+use super::figure::{Figure, side_sizes};
+use super::text::{escape, shorten, width_px};
+use crate::number::{list, short, sig3};
+use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
+use crate::summary::new_pods;
+
+/// A stage's name, and what to say of a pod that got no further than the stage before.
+const STAGES: [(&str, &str); 6] = [
+    ("started", "its process never listened"),
+    ("ready", "it was never ready"),
+    ("published", "its address was never published"),
+    ("resolved", "no caller learnt its address"),
+    ("connected", "no caller connected to it"),
+    ("first request", "no request was sent to it"),
+];
+
+/// Most pods that are drawn.
+const DRAWN: usize = 16;
+const ROW_PX: f64 = 36.0;
+
+/// A new pod's way to its first request.
+struct Way<'a> {
+    pod: &'a PodRecord,
+    /// Stage, and seconds after creation from … to.
+    steps: Vec<(usize, f64, f64)>,
+    /// The first stage it never reached.
+    missing: Option<usize>,
+    /// When it, or the run, ended, after creation.
+    end_s: f64,
+}
+
+/// `None` if there are no new pods to reach.
+pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
+    let ways: Vec<Way<'_>> =
+        [Role::Server, Role::Proxy].iter().flat_map(|role| new_pods(s, *role)).map(|pod| way(record, pod)).collect();
+    if ways.is_empty() {
+        return None;
+    }
+    let drawn = &ways[..ways.len().min(DRAWN)];
+    let longest = drawn
+        .iter()
+        .map(|w| if w.missing.is_some() { w.end_s } else { w.steps.last().map_or(0.0, |step| step.2) })
+        .fold(0.0, f64::max);
+    let height = drawn.len() as f64 * ROW_PX + 24.0;
+    let label = format!("Stages from creation to first request of each new pod under {}", s.name);
+    let plot: String = side_sizes(height, height)
+        .into_iter()
+        .map(|size| svg(size, "", &label, |c| draw(c, size, drawn, longest)))
+        .collect();
+    let mut how = "A bar begins when the Deployment asks for the pod; each part ends when that stage is reached; a red line is waiting without end.".to_owned();
+    if ways.len() > DRAWN {
+        how.push_str(&format!(" The first {DRAWN} of {} new pods.", ways.len()));
+    }
+    Some(Figure { finding: finding(&ways), how, plot: key() + &plot })
+}
+
+fn way<'a>(record: &RunRecord, pod: &'a PodRecord) -> Way<'a> {
+    let moments = [pod.started_s, pod.ready_s, pod.published_s, pod.resolved_s, pod.connected_s, pod.first_request_s];
+    // A stage without a moment before one with (a ClusterIP resolves no pod) is part of the next.
+    let reached = moments.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
+    let mut steps = Vec::new();
+    let mut at = 0.0f64;
+    for (stage, moment) in moments.iter().enumerate().take(reached) {
+        if let Some(moment) = moment {
+            let to = at.max(moment - pod.created_s);
+            steps.push((stage, at, to));
+            at = to;
+        }
+    }
+    let end_s = (pod.removed_s.unwrap_or(record.duration_s).min(record.duration_s) - pod.created_s).max(at);
+    Way { pod, steps, missing: (reached < STAGES.len()).then_some(reached), end_s }
+}
+
+fn finding(ways: &[Way<'_>]) -> String {
+    let mut parts = Vec::new();
+    // Of those that never got a request: how many stopped at which stage.
+    for (stage, (_, why)) in STAGES.iter().enumerate() {
+        let names: Vec<&str> = ways.iter().filter(|w| w.missing == Some(stage)).map(|w| w.pod.name.as_str()).collect();
+        if !names.is_empty() {
+            parts.push(format!("{}: never a request, {why}", list(&names)));
+        }
+    }
+    let slowest = ways.iter().filter(|w| w.missing.is_none()).max_by(|a, b| f64::total_cmp(&total(a), &total(b)));
+    if let Some(way) = slowest {
+        let longest = longest_step(way);
+        parts.push(format!(
+            "{} waited longest, {} s, {} s of it until {}",
+            way.pod.name,
+            sig3(total(way)),
+            sig3(longest.1),
+            STAGES[longest.0].0
+        ));
+    }
+    format!("{}.", parts.join("; "))
+}
+
+fn total(way: &Way<'_>) -> f64 {
+    way.steps.last().map_or(0.0, |step| step.2)
+}
+
+/// Stage and length of the longest step, the first of equals.
+fn longest_step(way: &Way<'_>) -> (usize, f64) {
+    way.steps.iter().map(|(stage, from, to)| (*stage, to - from)).fold((0, 0.0), |a, b| if b.1 > a.1 { b } else { a })
+}
+
+/// The stages and their colours, in the order of the bar.
+fn key() -> String {
+    let items: String = STAGES
+        .iter()
+        .enumerate()
+        .map(|(i, (name, _))| format!("<li><i class=\"k{i}\"></i>{}</li>", escape(name)))
+        .collect();
+    format!("<ul class=\"key\" aria-label=\"Stages in the order of each bar\">{items}</ul>")
+}
+
+fn stage_colour(stage: usize) -> Rgb {
+    series(stage)
+}
+
+fn draw(c: &mut Canvas<'_>, size: Size, ways: &[Way<'_>], longest: f64) {
+    let x = Scale::linear(0.0, longest * 1.02, 5.0, size.width - 14.0);
+    for (n, way) in ways.iter().enumerate() {
+        let top = n as f64 * ROW_PX;
+        let name = shorten(&way.pod.name, 20);
+        c.bold((5.0, top + 9.0), &name, Anchor::Start, INK);
+        let text = match way.missing {
+            Some(stage) => format!("never: {}", STAGES[stage].1),
+            None => {
+                let (stage, length) = longest_step(way);
+                format!("{} s, {} of it until {}", sig3(total(way)), short_length(length), STAGES[stage].0)
+            }
+        };
+        c.text(
+            (width_px(&name) * 1.12 + 14.0, top + 9.0),
+            &text,
+            Anchor::Start,
+            if way.missing.is_some() { NEVER } else { MUTED },
+        );
+        let (y0, y1) = (top + 18.0, top + 30.0);
+        for (stage, from, to) in &way.steps {
+            if to > from {
+                c.rect((x.px(*from), y0), (x.px(*to).max(x.px(*from) + 0.5), y1), stage_colour(*stage));
+            }
+        }
+        if way.missing.is_some() {
+            let from = total(way);
+            c.line((x.px(from), y0 + 6.0), (x.px(way.end_s), y0 + 6.0), NEVER, 1.5);
+            c.text((x.px(way.end_s) + 2.0, y0 + 6.0), "✗", Anchor::Start, NEVER);
+        }
+    }
+    time_axis(c, &x, ways.len() as f64 * ROW_PX, if size.narrow { 4 } else { 5 });
+}
+
+fn short_length(seconds: f64) -> String {
+    format!("{} s", short(sig_round(seconds)))
+}
+
+/// Three digits are enough for a length.
+fn sig_round(seconds: f64) -> f64 {
+    if seconds >= 100.0 { seconds.round() } else { (seconds * 100.0).round() / 100.0 }
+}

@@ -1,0 +1,218 @@
+//! Expectations, the comparison of strategies, pods and events as tables.
+
+use std::fmt::Write as _;
+
+use super::text::escape;
+use crate::number::{count, percent, short, sig5};
+use crate::record::{ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
+use crate::summary::{COLUMNS, cells, rows};
+
+/// Expectations on the first screen; what is beyond goes into details, failed ones never.
+const SHOWN: usize = 6;
+
+/// Expectations: failed ones and the first of the others, the rest behind a summary.
+pub(super) fn expectations(record: &RunRecord) -> String {
+    let all = &record.expectations;
+    if all.is_empty() {
+        return "<p class=\"muted\">The scenario states no expectation.</p>\n".to_owned();
+    }
+    let held = all.iter().filter(|e| e.holds).count();
+    let failed = all.len() - held;
+    let mut room = SHOWN.saturating_sub(failed);
+    let (mut shown, mut hidden): (Vec<&ExpectationRecord>, Vec<&ExpectationRecord>) = (Vec::new(), Vec::new());
+    for e in all {
+        if !e.holds {
+            shown.push(e);
+        } else if room > 0 {
+            room -= 1;
+            shown.push(e);
+        } else {
+            hidden.push(e);
+        }
+    }
+    let names = record.strategies.len() != 1;
+    let caption = if failed == 0 {
+        format!("{held} of {} expectations hold", all.len())
+    } else {
+        format!("{failed} of {} expectations failed", all.len())
+    };
+    let mut html = expectation_table(&shown, names, &caption);
+    if !hidden.is_empty() {
+        let _ = write!(
+            html,
+            "<details class=\"more\"><summary>{} more, all hold</summary>{}</details>\n",
+            hidden.len(),
+            expectation_table(&hidden, names, "The other expectations")
+        );
+    }
+    html
+}
+
+fn expectation_table(list: &[&ExpectationRecord], names: bool, caption: &str) -> String {
+    let mut body = String::new();
+    for e in list {
+        let (class, mark, word) = if e.holds { ("ok", "✓", "holds") } else { ("bad", "✗", "failed") };
+        let strategy = if names { format!("<b>{}</b> ", escape(&e.strategy)) } else { String::new() };
+        let measured = e.measured.map_or_else(|| "nothing".to_owned(), sig5);
+        let _ = writeln!(
+            body,
+            "<tr class=\"{class}\"><td class=\"mark\"><span aria-hidden=\"true\">{mark}</span><span class=\"sr\">{word}</span></td>\
+             <td class=\"what\">{strategy}{} <span class=\"metric\">{}</span></td><td class=\"n\">{measured}</td><td class=\"n\">{}</td></tr>",
+            escape(&e.text),
+            escape(&e.metric),
+            escape(&e.bound)
+        );
+    }
+    scroll(
+        caption,
+        &format!(
+            "<table class=\"expect\"><caption>{}</caption><thead><tr><th><span class=\"sr\">outcome</span></th>\
+             <th class=\"l\">expected</th><th>measured</th><th>bound</th></tr></thead><tbody>\n{body}</tbody></table>",
+            escape(caption)
+        ),
+    )
+}
+
+/// One row a strategy.
+pub(super) fn comparison(record: &RunRecord) -> String {
+    let several = record.strategies.len() > 1;
+    let mut head = String::from("<th scope=\"col\" class=\"l\">strategy</th>");
+    let columns = COLUMNS.iter().enumerate().filter(|(i, _)| several || *i + 1 < COLUMNS.len());
+    for (_, column) in columns {
+        let _ = write!(
+            head,
+            "<th scope=\"col\" title=\"{}\">{}<br><small>{}</small></th>",
+            column.long, column.head, column.unit
+        );
+    }
+    let mut body = String::new();
+    for (s, row) in record.strategies.iter().zip(cells(&rows(record))) {
+        let _ = write!(body, "<tr><th scope=\"row\" class=\"l\">{}</th>", escape(&s.name));
+        for (i, cell) in row.iter().enumerate() {
+            if !several && i + 1 == COLUMNS.len() {
+                continue;
+            }
+            let class = if cell.text == "never" { "n bad" } else { "n" };
+            let text = escape(&cell.text);
+            let _ = match cell.best {
+                true => write!(body, "<td class=\"{class}\"><b>{text}</b></td>"),
+                false => write!(body, "<td class=\"{class}\">{text}</td>"),
+            };
+        }
+        body.push_str("</tr>\n");
+    }
+    let note = if several {
+        "Best of a column in bold. Δ against the first row; one seed, no interval."
+    } else {
+        "One seed, no interval."
+    };
+    scroll(
+        "Comparison of strategies",
+        &format!(
+            "<table class=\"compare\"><caption class=\"sr\">Comparison of strategies</caption><thead><tr>{head}</tr></thead>\
+             <tbody>\n{body}</tbody></table>"
+        ),
+    ) + &format!("<p class=\"note\">{note}</p>\n")
+}
+
+/// Every pod of a strategy, up to `most`.
+pub(super) fn pods(s: &StrategyRecord, most: usize) -> String {
+    let mut body = String::new();
+    for pod in s.pods.iter().take(most) {
+        let _ = write!(
+            body,
+            "<tr><th scope=\"row\" class=\"l\">{}</th><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td>",
+            escape(&pod.name),
+            role(pod.role),
+            escape(&pod.node),
+            count(pod.requests),
+            percent(pod.share)
+        );
+        for moment in moments(pod) {
+            let _ = write!(body, "<td class=\"n\">{}</td>", moment.map_or_else(|| "–".to_owned(), moment_text));
+        }
+        body.push_str("</tr>\n");
+    }
+    let cut = if s.pods.len() > most {
+        format!("<p class=\"muted\">The first {most} of {} pods; run.json has all.</p>", s.pods.len())
+    } else {
+        String::new()
+    };
+    let heads = ["created", "started", "ready", "published", "resolved", "connected", "1st request", "removed"];
+    let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
+    let table = format!(
+        "<table><caption class=\"sr\">Pods</caption><thead><tr><th scope=\"col\" class=\"l\">pod</th><th scope=\"col\" class=\"l\">part</th>\
+         <th scope=\"col\" class=\"l\">node</th><th scope=\"col\">requests</th><th scope=\"col\">share</th>{heads}</tr></thead>\
+         <tbody>\n{body}</tbody></table>"
+    );
+    scroll(&format!("Pods under {}", s.name), &table) + &cut
+}
+
+fn moments(pod: &PodRecord) -> [Option<f64>; 8] {
+    [
+        Some(pod.created_s),
+        pod.started_s,
+        pod.ready_s,
+        pod.published_s,
+        pod.resolved_s,
+        pod.connected_s,
+        pod.first_request_s,
+        pod.removed_s,
+    ]
+}
+
+fn moment_text(seconds: f64) -> String {
+    short((seconds * 1000.0).round() / 1000.0)
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Client => "client",
+        Role::Proxy => "proxy",
+        Role::Server => "server",
+    }
+}
+
+/// What happened by the scenario's timeline.
+pub(super) fn events(record: &RunRecord) -> String {
+    if record.events.is_empty() {
+        return "<p>Nothing but the load.</p>\n".to_owned();
+    }
+    let items: String = record
+        .events
+        .iter()
+        .map(|e| format!("<li><span class=\"n\">{} s</span> {}</li>\n", short(e.at_s), escape(&e.label)))
+        .collect();
+    format!("<ul class=\"events\">\n{items}</ul>\n")
+}
+
+/// Why requests failed.
+pub(super) fn errors(s: &StrategyRecord) -> String {
+    if s.errors.is_empty() {
+        return String::new();
+    }
+    let body: String = s
+        .errors
+        .iter()
+        .map(|e| {
+            format!(
+                "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td></tr>\n",
+                escape(&e.code),
+                escape(&e.reason),
+                count(e.count)
+            )
+        })
+        .collect();
+    scroll(
+        &format!("Errors under {}", s.name),
+        &format!(
+            "<table><caption>Why requests failed</caption><thead><tr><th scope=\"col\" class=\"l\">status</th>\
+             <th scope=\"col\" class=\"l\">reason</th><th scope=\"col\">requests</th></tr></thead><tbody>\n{body}</tbody></table>"
+        ),
+    )
+}
+
+/// A wide table scrolls in its own region, which the keyboard can reach.
+fn scroll(label: &str, table: &str) -> String {
+    format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">{table}</div>\n", escape(label))
+}

@@ -1,0 +1,269 @@
+//! The figures that the terminal table, the verdict and the page share: one row a strategy, how far new pods were
+//! reached, and how evenly the load is spread once the last change has settled.
+
+use crate::measure::{imbalance, requests_between};
+use crate::number;
+use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
+
+/// Busiest pod at most 5 % over the mean: our own line between even and not.
+pub(crate) const EVEN: f64 = 1.05;
+
+/// A strategy's row of the table. `None`: nothing to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct Row<'a> {
+    pub(crate) strategy: &'a StrategyRecord,
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
+    pub(crate) p999_ms: Option<f64>,
+    /// Failed over ended.
+    pub(crate) error_part: Option<f64>,
+    pub(crate) goodput_per_s: Option<f64>,
+    pub(crate) imbalance: Option<f64>,
+    pub(crate) first_traffic: FirstTraffic,
+    pub(crate) hops: Option<f64>,
+    pub(crate) connections: u64,
+    /// p99 against the first strategy's; `None` for the first itself.
+    pub(crate) delta_p99: Option<f64>,
+}
+
+/// Time from creation to first request of the new server pod that waited longest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum FirstTraffic {
+    /// No server pod was created after the start.
+    NoNewPods,
+    /// One of them got no request.
+    Never,
+    /// Seconds.
+    After(f64),
+}
+
+pub(crate) fn rows(record: &RunRecord) -> Vec<Row<'_>> {
+    let p99 = |s: &StrategyRecord| (s.requests.ok > 0).then_some(s.latency_ms.p99);
+    let baseline = record.strategies.first().and_then(p99);
+    record
+        .strategies
+        .iter()
+        .enumerate()
+        .map(|(i, s)| {
+            let ok = |value: f64| (s.requests.ok > 0).then_some(value);
+            let ended = s.requests.ok.saturating_add(s.requests.failed);
+            Row {
+                strategy: s,
+                p50_ms: ok(s.latency_ms.p50),
+                p99_ms: p99(s),
+                p999_ms: ok(s.latency_ms.p999),
+                error_part: (ended > 0).then(|| s.requests.failed as f64 / ended as f64),
+                goodput_per_s: (record.duration_s > 0.0).then(|| s.requests.ok as f64 / record.duration_s),
+                imbalance: (ended > 0).then_some(s.imbalance),
+                first_traffic: first_traffic(s),
+                hops: ok(s.node_hops.mean),
+                connections: s.connections.opened,
+                delta_p99: if i == 0 { None } else { change(p99(s), baseline) },
+            }
+        })
+        .collect()
+}
+
+fn change(value: Option<f64>, baseline: Option<f64>) -> Option<f64> {
+    let (value, baseline) = (value?, baseline?);
+    (baseline > 0.0).then(|| value / baseline - 1.0)
+}
+
+fn first_traffic(s: &StrategyRecord) -> FirstTraffic {
+    let mut worst = FirstTraffic::NoNewPods;
+    for pod in new_pods(s, Role::Server) {
+        match (pod.first_request_s, worst) {
+            (None, _) => return FirstTraffic::Never,
+            (Some(first), FirstTraffic::After(so_far)) => {
+                worst = FirstTraffic::After(so_far.max(first - pod.created_s));
+            }
+            (Some(first), _) => worst = FirstTraffic::After(first - pod.created_s),
+        }
+    }
+    worst
+}
+
+/// The pods of a role created after the start.
+pub(crate) fn new_pods(s: &StrategyRecord, role: Role) -> impl Iterator<Item = &PodRecord> {
+    s.pods.iter().filter(move |p| p.role == role && p.created_s > 0.0)
+}
+
+/// How far the new pods of a role were reached. A pod that was never ready cannot be blamed on a strategy, so it is
+/// counted apart.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reach {
+    /// "server", or nothing if they are of several deployments.
+    pub(crate) deployment: String,
+    /// New pods that were ready or got a request.
+    pub(crate) ready: u64,
+    /// Those of them that got a request.
+    pub(crate) reached: u64,
+    /// New pods that were never ready.
+    pub(crate) unready: u64,
+    /// Longest from creation to first request, of those that got one.
+    pub(crate) worst_s: f64,
+    /// Shortest time that one of those without a request was there and ready.
+    pub(crate) waited_s: f64,
+}
+
+/// `None` if the role has no new pods.
+pub(crate) fn reach(record: &RunRecord, s: &StrategyRecord, role: Role) -> Option<Reach> {
+    let mut reach =
+        Reach { deployment: String::new(), ready: 0, reached: 0, unready: 0, worst_s: 0.0, waited_s: f64::INFINITY };
+    let mut several = false;
+    for pod in new_pods(s, role) {
+        several |= !reach.deployment.is_empty() && reach.deployment != pod.deployment;
+        reach.deployment.clone_from(&pod.deployment);
+        match (pod.first_request_s, pod.ready_s) {
+            (Some(first), _) => {
+                reach.ready += 1;
+                reach.reached += 1;
+                reach.worst_s = reach.worst_s.max(first - pod.created_s);
+            }
+            (None, Some(ready)) => {
+                reach.ready += 1;
+                let end_s = pod.removed_s.unwrap_or(record.duration_s).min(record.duration_s);
+                reach.waited_s = reach.waited_s.min((end_s - ready).max(0.0));
+            }
+            (None, None) => reach.unready += 1,
+        }
+    }
+    if several {
+        reach.deployment.clear();
+    }
+    (reach.ready + reach.unready > 0).then_some(reach)
+}
+
+/// Requests of the server pods once the last change has settled: from the first bucket after every new server pod had
+/// its first request (one that never got any: after it was ready) to the end, over the pods that were there all along.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) from_s: f64,
+    /// Index into the strategy's pods, and requests.
+    pub(crate) pods: Vec<(usize, u64)>,
+    pub(crate) total: u64,
+    pub(crate) imbalance: f64,
+}
+
+impl Spread {
+    pub(crate) fn is_even(&self) -> bool {
+        self.imbalance <= EVEN
+    }
+
+    /// Parts of the total, as (smallest, largest).
+    pub(crate) fn extremes(&self) -> (f64, f64) {
+        let part = |n: u64| n as f64 / self.total as f64;
+        let counts = || self.pods.iter().map(|&(_, n)| n);
+        (part(counts().min().unwrap_or(0)), part(counts().max().unwrap_or(0)))
+    }
+
+    pub(crate) fn busiest(&self) -> Option<usize> {
+        // The first of equals, so that it reads the same whatever the order of comparison.
+        self.pods.iter().rev().max_by_key(|&&(_, n)| n).map(|&(i, _)| i)
+    }
+}
+
+/// `None` if no whole bucket or no request is left to count.
+pub(crate) fn spread(record: &RunRecord, s: &StrategyRecord) -> Option<Spread> {
+    let interval_s = record.interval_s;
+    if interval_s <= 0.0 || !interval_s.is_finite() {
+        return None;
+    }
+    let settled_s = new_pods(s, Role::Server).filter_map(|p| p.first_request_s.or(p.ready_s)).fold(0.0, f64::max);
+    let from_s = (settled_s / interval_s - 1e-6).ceil().max(0.0) * interval_s;
+    let mut pods = Vec::new();
+    for (i, pod) in s.pods.iter().enumerate().filter(|(_, p)| p.role == Role::Server) {
+        let there = pod.created_s <= from_s
+            && (pod.ready_s.is_some_and(|ready| ready <= from_s) || pod.first_request_s.is_some())
+            && pod.removed_s.is_none_or(|removed| removed >= record.duration_s);
+        if there {
+            pods.push((i, requests_between(s, i, interval_s, from_s, f64::INFINITY)));
+        }
+    }
+    let counts: Vec<u64> = pods.iter().map(|&(_, n)| n).collect();
+    let total = counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+    (total > 0).then(|| Spread { from_s, imbalance: imbalance(&counts), pods, total })
+}
+
+/// The columns of the comparison, each with how its figure is spelt and which is best.
+pub(crate) const COLUMNS: [Column; 10] = [
+    Column { head: "p50", unit: "ms", long: "median latency of requests that ended OK" },
+    Column { head: "p99", unit: "ms", long: "99th percentile of latency" },
+    Column { head: "p99.9", unit: "ms", long: "99.9th percentile of latency" },
+    Column { head: "errors", unit: "", long: "failed requests over ended ones" },
+    Column { head: "goodput", unit: "per s", long: "requests that ended OK per second of the run" },
+    Column { head: "imbalance", unit: "max/mean", long: "busiest server pod over the mean, whole run; 1 is even" },
+    Column {
+        head: "new pods",
+        unit: "1st req.",
+        long: "time from creation to first request of the new server pod that waited longest",
+    },
+    Column { head: "hops", unit: "mean", long: "borders between nodes crossed on the way to the server" },
+    Column { head: "conns", unit: "opened", long: "connections opened by clients and proxies" },
+    Column { head: "Δp99", unit: "to base", long: "p99 against the first strategy" },
+];
+
+/// One column.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Column {
+    pub(crate) head: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) long: &'static str,
+}
+
+/// A figure as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cell {
+    pub(crate) text: String,
+    pub(crate) best: bool,
+}
+
+/// Every row's cells in the order of [`COLUMNS`]. Best is what reads the same as the best figure, unless all do.
+pub(crate) fn cells(rows: &[Row<'_>]) -> Vec<[Cell; 10]> {
+    let spelt: Vec<[(Option<f64>, String); 10]> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, row)| {
+            let of =
+                |value: Option<f64>, spell: fn(f64) -> String| (value, value.map_or_else(|| "–".to_owned(), spell));
+            [
+                of(row.p50_ms, number::sig3),
+                of(row.p99_ms, number::sig3),
+                of(row.p999_ms, number::sig3),
+                of(row.error_part, |p| if p == 0.0 { "0".to_owned() } else { number::percent(p) }),
+                // Ranked from small to large like the others.
+                of(row.goodput_per_s.map(|g| -g), |g| number::sig3(-g)),
+                of(row.imbalance, number::ratio),
+                match row.first_traffic {
+                    FirstTraffic::NoNewPods => (None, "–".to_owned()),
+                    FirstTraffic::Never => (Some(f64::INFINITY), "never".to_owned()),
+                    FirstTraffic::After(s) => (Some(s), format!("{} s", number::sig3(s))),
+                },
+                of(row.hops, number::ratio),
+                (Some(row.connections as f64), number::count(row.connections)),
+                match (i, row.delta_p99) {
+                    (0, _) if rows.len() > 1 => (Some(0.0), "base".to_owned()),
+                    (_, delta) => of(delta, number::change),
+                },
+            ]
+        })
+        .collect();
+    let best: [Option<String>; 10] = std::array::from_fn(|column| {
+        let mut of_column: Vec<&(Option<f64>, String)> = spelt.iter().map(|row| &row[column]).collect();
+        of_column.retain(|(value, _)| value.is_some());
+        let least = of_column.iter().min_by(|a, b| f64::total_cmp(&a.0.unwrap_or(0.0), &b.0.unwrap_or(0.0)))?;
+        let differ = of_column.iter().any(|(_, text)| *text != least.1);
+        (differ && least.1 != "never").then(|| least.1.clone())
+    });
+    spelt
+        .into_iter()
+        .map(|row| {
+            let mut column = 0;
+            row.map(|(_, text)| {
+                let is_best = best[column].as_ref() == Some(&text);
+                column += 1;
+                Cell { best: is_best, text }
+            })
+        })
+        .collect()
+}

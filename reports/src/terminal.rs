@@ -1,0 +1,82 @@
+//! The table and the expectations as text of at most 100 columns for usual names. Colour only adds: the best figure of a
+//! column in bold, ✓ in green, ✗ in red.
+
+use crate::number::sig5;
+use crate::record::RunRecord;
+use crate::summary::{COLUMNS, Cell, cells, rows};
+
+const BOLD: &str = "\x1b[1m";
+const GREEN: &str = "\x1b[32m";
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
+
+/// One row a strategy, then one entry an expectation. `colour` adds ANSI styles.
+#[must_use]
+pub fn table(record: &RunRecord, colour: bool) -> String {
+    let mut out = comparison(record, colour);
+    if !record.expectations.is_empty() {
+        out.push('\n');
+        out.push_str(&expectations(record, colour));
+    }
+    out
+}
+
+fn comparison(record: &RunRecord, colour: bool) -> String {
+    let cells = cells(&rows(record));
+    let name_width =
+        record.strategies.iter().map(|s| width(&s.name)).chain([width("strategy")]).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..COLUMNS.len())
+        .map(|c| {
+            let of_cells = cells.iter().map(|row| width(&row[c].text));
+            of_cells.chain([width(COLUMNS[c].head), width(COLUMNS[c].unit)]).max().unwrap_or_default()
+        })
+        .collect();
+    let mut out = String::new();
+    line(&mut out, &left("strategy", name_width), COLUMNS.iter().zip(&widths).map(|(c, &w)| right(c.head, w)));
+    line(&mut out, &left("", name_width), COLUMNS.iter().zip(&widths).map(|(c, &w)| right(c.unit, w)));
+    for (strategy, row) in record.strategies.iter().zip(&cells) {
+        let figures = row.iter().zip(&widths).map(|(cell, &w)| figure(cell, w, colour));
+        line(&mut out, &left(&strategy.name, name_width), figures);
+    }
+    out
+}
+
+fn line(out: &mut String, name: &str, figures: impl Iterator<Item = String>) {
+    let mut text = name.to_owned();
+    for figure in figures {
+        text.push_str("  ");
+        text.push_str(&figure);
+    }
+    out.push_str(text.trim_end());
+    out.push('\n');
+}
+
+fn figure(cell: &Cell, width: usize, colour: bool) -> String {
+    let text = right(&cell.text, width);
+    if colour && cell.best { format!("{BOLD}{text}{PLAIN}") } else { text }
+}
+
+fn expectations(record: &RunRecord, colour: bool) -> String {
+    let mut out = String::new();
+    for e in &record.expectations {
+        let (mark, style) = if e.holds { ("✓", GREEN) } else { ("✗", RED) };
+        let mark = if colour { format!("{style}{mark}{PLAIN}") } else { mark.to_owned() };
+        let measured = e.measured.map_or_else(|| "nothing to measure".to_owned(), sig5);
+        out.push_str(&format!("{mark} {}: {}\n", e.strategy, e.text));
+        out.push_str(&format!("    {}: {measured}, expected {}\n", e.metric, e.bound));
+    }
+    out
+}
+
+/// Columns on the terminal: all our own signs are one wide.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn left(text: &str, width: usize) -> String {
+    format!("{text:<width$}")
+}
+
+fn right(text: &str, width: usize) -> String {
+    format!("{text:>width$}")
+}

@@ -1,0 +1,121 @@
+//! Rules of the cluster and what runs in it.
+
+use lb_core::Nanos;
+
+use super::Check;
+use crate::{Deployment, ServiceTime};
+
+const MOST_NODES: u32 = 100_000;
+pub(super) const MOST_PODS: u32 = 1_000_000;
+/// Further than light travels in a cluster; a longer one is a unit mixed up. Our choice.
+const LONGEST_HOP: Nanos = Nanos::from_secs(10);
+
+impl Check<'_> {
+    pub(super) fn cluster(&mut self) {
+        let cluster = &self.scenario.cluster;
+        self.within("cluster.nodes", cluster.nodes, 1, MOST_NODES, "leave it out to get 3");
+        if self.sound("cluster.nodes") && (1..=MOST_NODES).contains(&cluster.nodes) {
+            // The default of one zone always fits.
+            self.within("cluster.zones", cluster.zones, 1, cluster.nodes, "every zone has at least one node");
+        }
+        let hops = &cluster.hops;
+        let hint =
+            "a message that takes no time could be answered endlessly often at one instant; write \"1us\" or more";
+        for (name, latency) in [
+            ("same_pod", hops.same_pod),
+            ("same_node", hops.same_node),
+            ("same_zone", hops.same_zone),
+            ("other_zone", hops.other_zone),
+        ] {
+            self.within(&format!("cluster.hops.{name}"), latency, Nanos(1), LONGEST_HOP, hint);
+        }
+        self.positive("dns.ttl", self.scenario.dns.ttl, "for no cache in the resolver write `cache = \"0s\"`");
+    }
+
+    pub(super) fn deployments(&mut self) {
+        let deployments = &self.scenario.deployments;
+        let names: Vec<&str> = deployments.iter().map(|d| d.name.as_str()).collect();
+        self.unique("deployment", &names);
+        for (i, deployment) in deployments.iter().enumerate() {
+            self.one_deployment(&format!("deployment.{i}"), deployment);
+        }
+    }
+
+    fn one_deployment(&mut self, path: &str, deployment: &Deployment) {
+        let at = |key: &str| format!("{path}.{key}");
+        self.label(&at("name"), &deployment.name);
+        self.within(&at("replicas"), deployment.replicas, 0, MOST_PODS, "fewer pods show the same effects");
+        self.within(&at("concurrency"), deployment.concurrency, 1, 1_000_000, "a pod works on one request at least");
+        self.within(&at("weight"), deployment.weight, 1, 1_000_000, "for pods without traffic set `replicas = 0`");
+        if !(deployment.speed > 0.0 && deployment.speed <= 1000.0) {
+            let rule = format!("`speed` is {}; it must be above 0 and at most 1000", deployment.speed);
+            self.problem(&at("speed"), rule, "1.0 is normal, 0.5 is half as fast");
+        }
+        self.positive(&at("readiness.period"), deployment.readiness.period, "Kubernetes' default is \"10s\"");
+        match &deployment.service_time {
+            ServiceTime::Constant(_) => {}
+            ServiceTime::Exponential(mean) => {
+                self.positive(&at("service_time.exponential"), *mean, "for no work at all leave out `service_time`");
+            }
+            ServiceTime::Lognormal(lognormal) => {
+                let path = at("service_time.lognormal");
+                self.positive(&format!("{path}.mean"), lognormal.mean, "for no work at all leave out `service_time`");
+                if !(lognormal.cv > 0.0 && lognormal.cv <= 100.0) {
+                    let rule = format!("`cv` is {}; it must be above 0 and at most 100", lognormal.cv);
+                    self.problem(
+                        &format!("{path}.cv"),
+                        rule,
+                        "1.0 spreads as an exponential does; for no spread write `constant`",
+                    );
+                }
+            }
+        }
+        let age = ("max_connection_age", deployment.max_connection_age);
+        let grace = ("max_connection_age_grace", deployment.max_connection_age_grace);
+        self.age(path, age, grace, false);
+    }
+
+    /// A connection's age and grace, under the names they have at `path`. `elsewhere`: another place gives an age too.
+    pub(super) fn age(
+        &mut self,
+        path: &str,
+        (age_name, age): (&str, Option<Nanos>),
+        (grace_name, grace): (&str, Option<Nanos>),
+        elsewhere: bool,
+    ) {
+        let age_path = format!("{path}.{age_name}");
+        if let Some(age) = age {
+            self.positive(&age_path, age, "leave it out for connections that live on");
+        }
+        if grace.is_some() && age.is_none() && !elsewhere && self.sound(&age_path) {
+            let rule = format!("`{grace_name}` without `{age_name}`: there is no age after which it could begin");
+            self.problem(
+                &format!("{path}.{grace_name}"),
+                rule,
+                format!("add `{age_name} = \"30s\"`, or delete this line"),
+            );
+        }
+    }
+
+    pub(super) fn services(&mut self) {
+        let services = &self.scenario.services;
+        let names: Vec<&str> = services.iter().map(|s| s.name.as_str()).collect();
+        self.unique("service", &names);
+        for (i, service) in services.iter().enumerate() {
+            let path = format!("service.{i}");
+            self.label(&format!("{path}.name"), &service.name);
+            let list = format!("{path}.deployments");
+            if service.deployments.is_empty() {
+                let rule = format!("service `{}` selects no deployment", service.name);
+                self.problem(&list, rule, "name one at least: `deployments = [\"server\"]`");
+            }
+            for (j, name) in service.deployments.iter().enumerate() {
+                let path = format!("{list}.{j}");
+                self.refers(&path, "deployment", name);
+                if service.deployments[..j].contains(name) {
+                    self.problem(&path, format!("deployment `{name}` is in the list twice"), "keep one of the two");
+                }
+            }
+        }
+    }
+}

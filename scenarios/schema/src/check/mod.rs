@@ -1,0 +1,216 @@
+//! What a scenario must satisfy beyond having the right shape: limits, references, and what excludes what.
+//!
+//! A rule that depends on something in doubt (because it was reported as misspelt, missing or of the wrong type) is
+//! skipped: its answer would be about a stand-in.
+
+mod cluster;
+mod expect;
+mod strategy;
+mod workload;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
+
+use lb_core::Nanos;
+
+use crate::errors::{Report, Source, did_you_mean};
+use crate::tree::{Node, join};
+use crate::{Scenario, Service};
+
+/// 7 days: simulated time then fits 64 bits of nanoseconds 30,000 times. Our choice.
+const LONGEST_RUN: Nanos = Nanos::from_secs(7 * 24 * 3600);
+/// Points of a timeline that a report can still hold and draw. Our choice.
+const MOST_INTERVALS: u64 = 100_000;
+
+/// Reports everything in `scenario` that cannot be.
+pub(crate) fn check(
+    scenario: &Scenario,
+    tree: &Node,
+    in_doubt: &BTreeSet<String>,
+    source: &Source<'_>,
+    report: &mut Report,
+) {
+    let mut cx = Check { scenario, tree, in_doubt, source, report, declared: Declared::default() };
+    cx.declared = Declared {
+        deployments: cx.names("deployment", scenario.deployments.iter().map(|d| d.name.as_str()).collect()),
+        services: cx.names("service", scenario.services.iter().map(|s| s.name.as_str()).collect()),
+        strategies: cx.names("strategy", scenario.strategies.iter().map(|s| s.name.as_str()).collect()),
+    };
+    cx.run();
+    cx.cluster();
+    cx.deployments();
+    cx.services();
+    cx.load();
+    cx.events();
+    cx.strategies();
+    cx.expectations();
+}
+
+struct Check<'a> {
+    scenario: &'a Scenario,
+    tree: &'a Node,
+    in_doubt: &'a BTreeSet<String>,
+    source: &'a Source<'a>,
+    report: &'a mut Report,
+    declared: Declared<'a>,
+}
+
+/// The names that references may mean; `None` where not all of them are known for certain.
+#[derive(Default)]
+struct Declared<'a> {
+    deployments: Option<Vec<&'a str>>,
+    services: Option<Vec<&'a str>>,
+    strategies: Option<Vec<&'a str>>,
+}
+
+impl<'a> Check<'a> {
+    fn run(&mut self) {
+        let Scenario { title, duration, interval, .. } = self.scenario;
+        if title.trim().is_empty() {
+            self.problem("title", "`title` is empty", "ask the scenario's question in one line");
+        }
+        self.within(
+            "duration",
+            *duration,
+            Nanos(1),
+            LONGEST_RUN,
+            "that is 7 days; one cycle of what the scenario asks about is enough",
+        );
+        let at_least = Nanos(duration.0.div_ceil(MOST_INTERVALS));
+        if *interval == Nanos::ZERO {
+            self.problem(
+                "interval",
+                "`interval` is 0s; a timeline needs buckets of some width",
+                "leave it out to get 1s",
+            );
+        } else if self.sound("duration") && interval > duration {
+            let rule = format!("`interval` is {interval}, longer than the run ({duration})");
+            // By default the interval is 1 s: then it is the duration that stands in the file.
+            let path = if self.given("interval") { "interval" } else { "duration" };
+            self.problem(path, rule, format!("write an `interval` of at most {duration}"));
+        } else if self.sound("duration") && *duration <= LONGEST_RUN && *interval < at_least {
+            let rule = format!("`interval` cuts the run into more than {MOST_INTERVALS} pieces");
+            let path = if self.given("interval") { "interval" } else { "duration" };
+            self.problem(path, rule, format!("write an `interval` of at least {at_least}"));
+        }
+    }
+
+    /// Reports `rule` at `path`, unless what stands there is in doubt.
+    fn problem<H: Into<String>>(&mut self, path: &str, rule: impl Into<String>, hint: H) {
+        if self.sound(path) {
+            let (node, _) = self.tree.at(path);
+            self.report.add(node.span.start, rule, hint.into());
+        }
+    }
+
+    /// Whether nothing at `path`, around it or in it is in doubt.
+    fn sound(&self, path: &str) -> bool {
+        let mut around = path;
+        loop {
+            if self.in_doubt.contains(around) {
+                return false;
+            }
+            match around.rfind('.') {
+                Some(dot) => around = &around[..dot],
+                None => break,
+            }
+        }
+        let within = format!("{path}.");
+        !self.in_doubt.range(within.clone()..).next().is_some_and(|next| next.starts_with(&within))
+    }
+
+    /// Whether the file itself has something at `path`, rather than a default.
+    fn given(&self, path: &str) -> bool {
+        self.tree.at(path).1
+    }
+
+    /// Line of `path`, from 1.
+    fn line(&self, path: &str) -> usize {
+        self.source.line_of(self.tree.at(path).0.span.start) + 1
+    }
+
+    /// `value` must be from `low` to `high`.
+    fn within<T: PartialOrd + Display>(&mut self, path: &str, value: T, low: T, high: T, hint: &str) {
+        if value < low || value > high {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            self.problem(path, format!("`{name}` is {value}; it must be from {low} to {high}"), hint);
+        }
+    }
+
+    /// `value` must be above zero.
+    fn positive(&mut self, path: &str, value: Nanos, hint: &str) {
+        if value == Nanos::ZERO {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            self.problem(path, format!("`{name}` is 0s; it must be above zero"), hint);
+        }
+    }
+
+    /// Names of one kind must be given once, and not be empty.
+    fn unique(&mut self, list: &str, names: &[&'a str]) {
+        let mut first = HashMap::new();
+        for (i, name) in names.iter().enumerate() {
+            let path = format!("{list}.{i}.name");
+            if name.is_empty() {
+                self.problem(&path, "`name` is empty", "write a name by which the rest of the file can mean this one");
+            } else if let Some(before) = first.insert(name, i).filter(|_| self.sound(&path)) {
+                let line = self.line(&format!("{list}.{before}.name"));
+                if self.sound(&format!("{list}.{before}.name")) {
+                    let rule = format!("{list} `{name}` is declared twice");
+                    self.problem(&path, rule, format!("the other one is on line {line}; rename one of them"));
+                }
+            }
+        }
+    }
+
+    /// Names that become parts of DNS names must be DNS labels.
+    fn label(&mut self, path: &str, name: &str) {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let good = name.len() <= 63 && name.chars().all(inner) && !name.starts_with('-') && !name.ends_with('-');
+        if !name.is_empty() && !good {
+            let rule = format!("`{name}` is not a DNS label, as Kubernetes wants its names");
+            let hint = "write 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end (RFC 1123)";
+            self.problem(path, rule, hint);
+        }
+    }
+
+    /// Every declared name of a list, or `None` if some of them are in doubt.
+    fn names(&self, list: &str, names: Vec<&'a str>) -> Option<Vec<&'a str>> {
+        let known = |i: usize| {
+            let item = join(list, &i.to_string());
+            !self.in_doubt.contains(&item) && self.sound(&join(&item, "name"))
+        };
+        (!self.in_doubt.contains(list) && (0..names.len()).all(known)).then_some(names)
+    }
+
+    fn declared(&self, list: &str) -> Option<&[&'a str]> {
+        match list {
+            "deployment" => self.declared.deployments.as_deref(),
+            "service" => self.declared.services.as_deref(),
+            _ => self.declared.strategies.as_deref(),
+        }
+    }
+
+    /// `name` must be declared in `list`. True if it is, false if it is not or cannot be told.
+    fn refers(&mut self, path: &str, list: &str, name: &str) -> bool {
+        let Some(names) = self.declared(list) else { return false };
+        if names.contains(&name) {
+            return self.sound(path);
+        }
+        let none = format!("declare it: [[{list}]] with name = \"{name}\"");
+        let hint = did_you_mean(name, names.iter().copied(), &none);
+        self.problem(path, format!("{list} `{name}` is not declared"), hint);
+        false
+    }
+
+    /// The service that the load calls, if that much is certain.
+    fn called(&self) -> Option<(usize, &'a Service)> {
+        let known = self.sound("load.to") && self.declared("service").is_some();
+        let called = self.scenario.services.iter().enumerate().find(|(_, s)| s.name == self.scenario.load.to);
+        called.filter(|(i, _)| known && self.sound(&format!("service.{i}.deployments")))
+    }
+
+    /// The index of a deployment by its name.
+    fn deployment(&self, name: &str) -> Option<usize> {
+        self.scenario.deployments.iter().position(|deployment| deployment.name == name)
+    }
+}

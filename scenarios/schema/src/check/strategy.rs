@@ -1,0 +1,118 @@
+//! Rules of the strategies that are compared.
+
+use lb_core::Nanos;
+use lb_core::channel::{ChannelConfig, ResolverConfig};
+
+use super::Check;
+use crate::{Balancer, Proxy, Strategy};
+
+impl Check<'_> {
+    pub(super) fn strategies(&mut self) {
+        let strategies = &self.scenario.strategies;
+        if strategies.is_empty() && self.sound("strategy") {
+            let hint = "add [[strategy]] with name = \"headless\" and balancer = \"client\"";
+            self.problem_here("", "there is no [[strategy]]; a scenario compares one at least", hint);
+        }
+        let names: Vec<&str> = strategies.iter().map(|s| s.name.as_str()).collect();
+        self.unique("strategy", &names);
+        for (i, strategy) in strategies.iter().enumerate() {
+            let path = format!("strategy.{i}");
+            if !self.in_doubt.contains(&path) {
+                self.strategy(&path, strategy);
+            }
+        }
+    }
+
+    fn strategy(&mut self, path: &str, strategy: &Strategy) {
+        self.channel(&format!("{path}.client"), &strategy.client);
+        // The grace may be this strategy's own while the age is that of the deployment.
+        let aged = |name: &String| {
+            self.deployment(name).is_none_or(|i| self.scenario.deployments[i].max_connection_age.is_some())
+        };
+        let aged = self.called().is_none_or(|(_, service)| service.deployments.iter().any(aged));
+        self.age(path, ("max_age", strategy.max_age), ("max_age_grace", strategy.max_age_grace), aged);
+
+        let at = format!("{path}.proxy");
+        let balancer = format!("{path}.balancer");
+        if !self.sound(&balancer) {
+            return;
+        }
+        match (&strategy.proxy, strategy.balancer.has_proxy()) {
+            (Some(_), false) => {
+                let rule = "`proxy` is given, but with this balancer requests pass none";
+                self.problem(&at, rule, "delete it, or let `balancer` be \"ingress\", \"sidecar\" or \"node_proxy\"");
+            }
+            (Some(proxy), true) => self.proxy(&at, strategy.balancer, proxy),
+            (None, true) if self.sound(&at) => self.proxy(&at, strategy.balancer, &Proxy::default()),
+            (None, _) => {}
+        }
+    }
+
+    fn proxy(&mut self, path: &str, balancer: Balancer, proxy: &Proxy) {
+        let place = format!("{path}.deployment");
+        let name = &proxy.deployment;
+        if !self.given(&place) && self.declared("deployment").is_some_and(|names| !names.contains(&name.as_str())) {
+            // Nothing in the file has this name; the balancer is what asks for it.
+            let rule = format!("this balancer needs a deployment that describes the proxy; `{name}` is not declared");
+            let balancer = path.replace(".proxy", ".balancer");
+            let hint = format!(
+                "add [[deployment]] with name = \"{name}\", or name another: `proxy = {{ deployment = \"…\" }}`"
+            );
+            self.problem(&balancer, rule, hint);
+        } else if self.refers(&place, "deployment", name) {
+            let called = self.called().is_some_and(|(_, service)| service.deployments.contains(name));
+            if called || (self.sound("load.from") && *name == self.scenario.load.from) {
+                let who = if called { "called" } else { "calling" };
+                let rule = format!("the proxy's deployment `{name}` is the {who} one");
+                self.problem(&place, rule, "describe the proxy's container by a deployment of its own");
+            } else if balancer == Balancer::Ingress {
+                self.needs_pods(name, "the deployment of an ingress proxy");
+            }
+        }
+        self.resolver(&format!("{path}.resolver"), &proxy.resolver);
+        self.age(path, ("max_age", proxy.max_age), ("max_age_grace", proxy.max_age_grace), false);
+    }
+
+    fn channel(&mut self, path: &str, channel: &ChannelConfig) {
+        let at = |key: &str| format!("{path}.{key}");
+        self.resolver(&at("resolver"), &channel.resolver);
+        let hint = "gRPC's default is \"20s\"";
+        self.positive(&at("connect_timeout"), channel.connect_timeout, hint);
+        let backoff = &channel.backoff;
+        self.positive(&at("backoff.initial"), backoff.initial, "gRPC's default is \"1s\"");
+        if !(backoff.multiplier >= 1.0 && backoff.multiplier <= 1000.0) {
+            let rule = format!("`multiplier` is {}; it must be from 1 to 1000", backoff.multiplier);
+            self.problem(&at("backoff.multiplier"), rule, "pauses grow with every failure; gRPC's default is 1.6");
+        }
+        if !(0.0..=1.0).contains(&backoff.jitter) {
+            let rule = format!("`jitter` is {}; it must be from 0 to 1", backoff.jitter);
+            self.problem(
+                &at("backoff.jitter"),
+                rule,
+                "it is the part of a pause that is random; gRPC's default is 0.2",
+            );
+        }
+        if backoff.max < backoff.initial && self.sound(&at("backoff")) {
+            let rule = format!("`max` is {}, shorter than the first pause ({})", backoff.max, backoff.initial);
+            // Either may be the default; the other one then stands in the file.
+            let key = if self.given(&at("backoff.max")) { "backoff.max" } else { "backoff.initial" };
+            self.problem(&at(key), rule, format!("write a `max` of at least {}", backoff.initial));
+        }
+    }
+
+    fn resolver(&mut self, path: &str, resolver: &ResolverConfig) {
+        match resolver {
+            ResolverConfig::Dns(dns) => {
+                let hint = "gRPC's default is \"30s\"";
+                self.positive(&format!("{path}.dns.min_resolution_interval"), dns.min_resolution_interval, hint);
+            }
+            ResolverConfig::StrictDns(strict) => {
+                // envoy.config.cluster.v3.Cluster: "dns_refresh_rate … must be at least 1ms".
+                if strict.dns_refresh_rate < Nanos::from_millis(1) {
+                    let rule = format!("`dns_refresh_rate` is {}; it must be at least 1ms", strict.dns_refresh_rate);
+                    self.problem(&format!("{path}.strict_dns.dns_refresh_rate"), rule, "Envoy's default is \"5s\"");
+                }
+            }
+        }
+    }
+}

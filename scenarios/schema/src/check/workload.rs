@@ -1,0 +1,144 @@
+//! Rules of the load and of what happens during the run.
+
+use lb_core::Nanos;
+
+use super::Check;
+use super::cluster::MOST_PODS;
+use crate::Event;
+
+/// One request per nanosecond, the clock's resolution: beyond it time would not pass between two of them.
+const HIGHEST_RATE_PER_S: f64 = 1e9;
+
+impl Check<'_> {
+    pub(super) fn load(&mut self) {
+        if self.in_doubt.contains("load") {
+            return;
+        }
+        let load = &self.scenario.load;
+        if self.refers("load.from", "deployment", &load.from) {
+            self.needs_pods(&load.from, "the deployment that calls");
+        }
+        self.refers("load.to", "service", &load.to);
+        if let Some((_, service)) = self.called() {
+            if service.deployments.contains(&load.from) && self.sound("load.from") {
+                let rule = format!("deployment `{}` would call itself: service `{}` selects it", load.from, load.to);
+                self.problem("load.from", rule, "let the pods that call be a deployment of their own");
+            }
+            // A canary may start empty as long as another deployment of the service has pods.
+            let pods = |name: &String| self.deployment(name).map_or(1, |i| self.scenario.deployments[i].replicas);
+            if service.deployments.iter().map(pods).all(|replicas| replicas == 0) {
+                for name in &service.deployments {
+                    self.needs_pods(name, "a deployment that takes traffic");
+                }
+            }
+        }
+
+        if self.sound("load.closed") && self.sound("load.open") {
+            match (&load.closed, &load.open) {
+                (None, None) => {
+                    let hint = "add `closed = { concurrency = 10 }` or `open = { rate = \"500/s\" }`";
+                    self.problem_here("load", "[load] has neither `closed` nor `open`", hint);
+                }
+                (Some(_), Some(_)) => {
+                    // At the second of the two, wherever that is.
+                    let second =
+                        ["load.closed", "load.open"].into_iter().max_by_key(|path| self.tree.at(path).0.span.start);
+                    let rule = "[load] has both `closed` and `open`; requests come in one way";
+                    self.problem(second.unwrap_or("load"), rule, "keep the one that is meant");
+                }
+                _ => {}
+            }
+        }
+        if let Some(closed) = &load.closed {
+            self.within(
+                "load.closed.concurrency",
+                closed.concurrency,
+                1,
+                1_000_000,
+                "a batch has one request at least",
+            );
+        }
+        if let Some(open) = load.open.as_ref().filter(|open| open.rate.per_s() > HIGHEST_RATE_PER_S) {
+            let rule = format!("`rate` is {}; it must be at most 1000000000/s", open.rate);
+            self.problem("load.open.rate", rule, "time is counted in nanoseconds");
+        }
+        if let Some(deadline) = load.deadline {
+            self.positive("load.deadline", deadline, "leave it out for requests that wait as long as it takes");
+        }
+    }
+
+    /// The deployment must have a pod at the start.
+    pub(super) fn needs_pods(&mut self, name: &str, who: &str) {
+        if let Some(i) = self.deployment(name).filter(|i| self.scenario.deployments[*i].replicas == 0) {
+            let rule = format!("`replicas` is 0; {who} needs at least 1");
+            let hint = "start with 1 pod and let an [[event]] with `scale` change the number later";
+            self.problem(&format!("deployment.{i}.replicas"), rule, hint);
+        }
+    }
+
+    /// Reports at a table whose own keys are not in doubt, though some below it may be.
+    pub(super) fn problem_here(&mut self, path: &str, rule: impl Into<String>, hint: &str) {
+        let (node, _) = self.tree.at(path);
+        self.report.add(node.span.start, rule, hint.to_owned());
+    }
+
+    pub(super) fn events(&mut self) {
+        for (i, event) in self.scenario.events.iter().enumerate() {
+            let path = format!("event.{i}");
+            if !self.in_doubt.contains(&path) {
+                self.event(&path, event);
+            }
+        }
+    }
+
+    fn event(&mut self, path: &str, event: &Event) {
+        let duration = self.scenario.duration;
+        if event.at > duration && self.sound("duration") && duration != Nanos::ZERO {
+            let rule = format!("`at` is {}, after the end of the run ({duration})", event.at);
+            self.problem(&format!("{path}.at"), rule, "move the event, or write a longer `duration`");
+        }
+        let actions = [
+            ("scale", event.scale.as_ref().map(|scale| &scale.deployment)),
+            ("restart", event.restart.as_ref().map(|restart| &restart.deployment)),
+            ("kill", event.kill.as_ref().map(|kill| &kill.deployment)),
+        ];
+        for (name, deployment) in &actions {
+            if let Some(deployment) = deployment {
+                self.refers(&format!("{path}.{name}.deployment"), "deployment", deployment);
+            }
+        }
+        if actions.iter().all(|(name, _)| self.sound(&format!("{path}.{name}"))) {
+            let mut given: Vec<String> =
+                actions.iter().filter(|(_, d)| d.is_some()).map(|(name, _)| format!("{path}.{name}")).collect();
+            given.sort_by_key(|path| self.tree.at(path).0.span.start);
+            match given.as_slice() {
+                [_] => {}
+                [] => self.problem_here(
+                    path,
+                    "[[event]] says when, but not what happens",
+                    "add `scale = { deployment = \"server\", replicas = 5 }`, `restart = { … }` or `kill = { … }`",
+                ),
+                [_, second, ..] => {
+                    let rule = "[[event]] has more than one of `scale`, `restart` and `kill`";
+                    self.problem(
+                        second,
+                        rule,
+                        "write an [[event]] for each; those with the same `at` happen in the order of the file",
+                    );
+                }
+            }
+        }
+        if let Some(scale) = &event.scale {
+            self.within(
+                &format!("{path}.scale.replicas"),
+                scale.replicas,
+                0,
+                MOST_PODS,
+                "fewer pods show the same effects",
+            );
+        }
+        if let Some(kill) = &event.kill {
+            self.within(&format!("{path}.kill.pods"), kill.pods, 1, MOST_PODS, "delete the event if no pod shall die");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What an expectation can be about.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::json;
+
+/// A number that a run yields and an `[[expect]]` can bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name in `metric = "…"`.
+    pub name: &'static str,
+    /// What it measures, with its unit.
+    pub meaning: &'static str,
+    /// Whether it is measured on selected pods: `deployment` and `pods` choose them. Else it is of the whole run.
+    pub of_pods: bool,
+    /// Whether `from` and `until` may narrow it to a part of the run.
+    pub windowed: bool,
+}
+
+impl Metric {
+    /// The metric of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        METRICS.iter().find(|metric| metric.name == name)
+    }
+}
+
+const fn of_run(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, meaning, of_pods: false, windowed: false }
+}
+
+const fn of_pods(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, meaning, of_pods: true, windowed: true }
+}
+
+/// A fact of a pod's whole life: a window would change its meaning.
+const fn of_lives(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, meaning, of_pods: true, windowed: false }
+}
+
+/// Every metric, in the order of the documentation.
+///
+/// Those of pods look at the pods that `deployment` (by default the called service's) and `pods` select.
+pub const METRICS: &[Metric] = &[
+    of_run("requests.started", "requests that clients began"),
+    of_run("requests.ok", "requests answered with OK"),
+    of_run("requests.failed", "requests that ended in any other way"),
+    of_run("latency_ms.mean", "mean latency of answered requests as the client sees it, in milliseconds"),
+    of_run("latency_ms.p50", "median latency, in milliseconds"),
+    of_run("latency_ms.p90", "latency that 90 % of requests stay within, in milliseconds"),
+    of_run("latency_ms.p99", "latency that 99 % of requests stay within, in milliseconds"),
+    of_run("latency_ms.p999", "latency that 99.9 % of requests stay within, in milliseconds"),
+    of_run("latency_ms.max", "longest latency, in milliseconds"),
+    of_run("node_hops.mean", "times a request and its answer crossed from node to node, on average"),
+    of_run("node_hops.max", "most times any request and its answer crossed from node to node"),
+    of_run("connections.opened", "connections established"),
+    of_run("connections.closed", "connections closed, by either side"),
+    of_run("connections.goaways", "GOAWAYs sent because a connection reached its age or a pod drained"),
+    of_run("connections.peak", "most connections open at the same time"),
+    of_pods("imbalance", "most requests of a selected pod over their mean: 1 is even"),
+    of_pods("jain", "Jain's fairness index of the selected pods' requests: 1 is even, 1/n is all on one of n"),
+    of_pods("pods.requests", "requests the selected pods received"),
+    of_pods("pods.with_traffic", "how many of the selected pods received a request"),
+    of_pods("share", "the selected pods' part of the requests of all pods of the deployments, 0 to 1"),
+    of_pods("share.min", "smallest part that one selected pod got, 0 to 1"),
+    of_pods("share.max", "largest part that one selected pod got, 0 to 1"),
+    of_lives(
+        "time_to_traffic_s.min",
+        "shortest time from a pod's creation to its first request, in seconds; nothing if none got any",
+    ),
+    of_lives(
+        "time_to_traffic_s.mean",
+        "mean time from a pod's creation to its first request, in seconds; nothing if one never got any",
+    ),
+    of_lives(
+        "time_to_traffic_s.max",
+        "longest time from a pod's creation to its first request, in seconds; nothing if one never got any",
+    ),
+    of_lives("first_request_s.min", "when the first of the selected pods got its first request, in seconds of the run"),
+    of_lives("first_request_s.max", "when the last of the selected pods got its first request, in seconds of the run"),
+];
+
+/// The JSON Schema of `metric`: one of the names, each with its meaning.
+pub(crate) fn json_schema(_: &mut SchemaGenerator) -> Schema {
+    let names: Vec<_> = METRICS
+        .iter()
+        .map(|metric| json!({"type": "string", "const": metric.name, "description": metric.meaning}))
+        .collect();
+    json_schema!({"oneOf": names})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for metric in METRICS {
+            assert_eq!(Metric::named(metric.name), Some(metric));
+        }
+        assert_eq!(Metric::named("latency"), None);
+    }
+
+    #[test]
+    fn only_metrics_of_pods_have_a_window() {
+        assert!(METRICS.iter().all(|metric| metric.of_pods || !metric.windowed));
+    }
+}

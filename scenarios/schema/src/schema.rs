@@ -1,0 +1,97 @@
+//! The JSON Schema of a scenario file, made from the very types it is decoded into.
+//!
+//! Editors use it for completion and hovering; [`shape`](crate::shape) walks a file along it to find what does not fit.
+
+use std::sync::LazyLock;
+
+use lb_core::PolicyConfig;
+use lb_core::channel::ResolverConfig;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::Scenario;
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(build);
+
+/// The JSON Schema (draft 2020-12) of a scenario file, with the doc comments of [`Scenario`] as descriptions.
+///
+/// The copy in `scenario.schema.json` is for editors: a file that starts with
+/// `#:schema schema/scenario.schema.json` is completed and checked while it is written.
+pub fn json_schema() -> Value {
+    SCHEMA.clone()
+}
+
+/// The same, without a copy.
+pub(crate) fn shared() -> &'static Value {
+    &SCHEMA
+}
+
+fn build() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<Scenario>().to_value();
+    schema["title"] = json!("Evenkeel scenario");
+    without_null(&mut schema);
+    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        for name in [PolicyConfig::schema_name(), ResolverConfig::schema_name()] {
+            if let Some(choice) = definitions.get_mut(name.as_ref()) {
+                name_alone(choice);
+            }
+        }
+    }
+    schema
+}
+
+/// TOML has no null: an `Option` is a key that may be left out, which `required` says already.
+fn without_null(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        Value::Object(object) => {
+            if object.get("default").is_some_and(Value::is_null) {
+                object.remove("default");
+            }
+            if let Some(Value::Object(default)) = object.get_mut("default") {
+                default.retain(|_, value| !value.is_null());
+            }
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [only] = types.as_slice() {
+                    let only = only.clone();
+                    object.insert("type".into(), only);
+                }
+            }
+            if let Some(Value::Array(mut choices)) = object.remove("anyOf") {
+                choices.retain(|choice| choice != &json!({"type": "null"}));
+                match <[Value; 1]>::try_from(choices) {
+                    Ok([Value::Object(only)]) => {
+                        let own = std::mem::replace(object, only);
+                        object.extend(own);
+                    }
+                    Ok([other]) => _ = object.insert("anyOf".into(), json!([other])),
+                    Err(choices) => _ = object.insert("anyOf".into(), Value::Array(choices)),
+                }
+            }
+            object.values_mut().for_each(without_null);
+        }
+        _ => {}
+    }
+}
+
+/// Policies and resolvers may be written by name alone, as their readers allow; a derived schema knows only
+/// `{ name = { … } }`. One that lists names already is left as it is.
+fn name_alone(choice: &mut Value) {
+    let Some(options) = choice.get_mut("oneOf").and_then(Value::as_array_mut) else { return };
+    if options.iter().any(|option| option.get("const").is_some() || option.get("enum").is_some()) {
+        return;
+    }
+    let names: Vec<Value> = options
+        .iter()
+        .filter_map(|option| {
+            let name = option.get("properties")?.as_object()?.keys().next()?;
+            let mut by_name = Map::from_iter([("type".into(), json!("string")), ("const".into(), json!(name))]);
+            by_name.extend(option.get("description").map(|text| ("description".to_owned(), text.clone())));
+            Some(Value::Object(by_name))
+        })
+        .collect();
+    options.splice(0..0, names);
+}

@@ -1,0 +1,187 @@
+//! The command line: inputs and seed first, progress on stderr, the table on stdout, the report's path last.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reports::RunRecord;
+use scenarios::Scenario;
+
+/// All expectations hold.
+const HOLDS: u8 = 0;
+/// An expectation failed.
+const FAILED: u8 = 1;
+/// The input is bad, or the report could not be written.
+const BAD_INPUT: u8 = 2;
+
+/// Simulate a load-balancing scenario.
+///
+/// Prints a table of the strategies the scenario compares, says whether its expectations hold, and writes
+/// OUT/<scenario>/sim/index.html (the report), run.json and data.csv.
+///
+/// Exit status: 0 all expectations hold, 1 one failed, 2 bad input.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Args {
+    /// The scenario file.
+    #[arg(required_unless_present_any = ["schema", "record_schema"])]
+    scenario: Option<PathBuf>,
+
+    /// Master seed, in place of the scenario's.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// Run this strategy only; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    strategy: Vec<String>,
+
+    /// Directory the report is written under.
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    out: PathBuf,
+
+    /// Print the run record as JSON in place of the table.
+    #[arg(long)]
+    json: bool,
+
+    /// Open the report in a browser.
+    #[arg(long)]
+    open: bool,
+
+    /// Print the JSON Schema of scenario files, for editors.
+    #[arg(long)]
+    schema: bool,
+
+    /// Print the JSON Schema of run records (run.json).
+    #[arg(long)]
+    record_schema: bool,
+}
+
+/// Why there is no result: what to tell the user.
+struct BadInput(String);
+
+impl<T: Display> From<T> for BadInput {
+    fn from(error: T) -> Self {
+        Self(error.to_string())
+    }
+}
+
+pub(super) fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(status) => ExitCode::from(status),
+        Err(BadInput(message)) => {
+            let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+/// To stdout. A reader that has gone away (`| head`) is no error of ours.
+fn say(text: impl Display) {
+    let _ = writeln!(anstream::stdout(), "{text}");
+}
+
+fn run(args: &Args) -> Result<u8, BadInput> {
+    if args.schema {
+        say(serde_json::to_string_pretty(&scenarios::json_schema())?);
+        return Ok(HOLDS);
+    }
+    if args.record_schema {
+        say(reports::schema::schema().trim_end());
+        return Ok(HOLDS);
+    }
+    let Some(path) = &args.scenario else { return Err("which scenario?".into()) };
+    let loaded = scenarios::load(path)?;
+    let scenario = only(loaded.scenario, &args.strategy, path)?;
+    let options = sim::Options {
+        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        hash: sim::scenario_hash(loaded.text.as_bytes()),
+        seed: args.seed.unwrap_or(scenario.seed),
+        reproduce: reproduce(args, path, &scenario),
+    };
+    if !args.json {
+        say(inputs(path, &scenario, options.seed));
+    }
+    let record = simulate(&scenario, &options);
+    let paths = reports::write(&args.out.join(&options.name).join("sim"), &record)?;
+    if args.json {
+        say(serde_json::to_string_pretty(&record)?);
+    } else {
+        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        say(format_args!("\n{}", reports::terminal::table(&record, colour)));
+        say(format_args!("report: {}", paths.index_html.display()));
+    }
+    if args.open {
+        open::that_detached(&paths.index_html)
+            .map_err(|e| format!("{}: no program to open it with ({e})", paths.index_html.display()))?;
+    }
+    Ok(if record.expectations.iter().all(|e| e.holds) { HOLDS } else { FAILED })
+}
+
+/// The scenario with the strategies asked for; expectations about others go with them.
+fn only(mut scenario: Scenario, names: &[String], path: &Path) -> Result<Scenario, BadInput> {
+    if names.is_empty() {
+        return Ok(scenario);
+    }
+    if let Some(unknown) = names.iter().find(|n| scenario.strategies.iter().all(|s| s.name != **n)) {
+        let known: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
+        let path = path.display();
+        return Err(
+            format!("--strategy {unknown}: {path} has no such strategy\n  hint: it has {}", known.join(", ")).into()
+        );
+    }
+    scenario.strategies.retain(|s| names.contains(&s.name));
+    scenario
+        .expectations
+        .retain(|e| names.contains(&e.strategy) && e.against.as_ref().is_none_or(|other| names.contains(other)));
+    Ok(scenario)
+}
+
+/// What is run, in two lines.
+fn inputs(path: &Path, scenario: &Scenario, seed: u64) -> String {
+    let strategies: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
+    format!(
+        "{}: {}\nseed {seed} · {} simulated · {}",
+        path.display(),
+        scenario.title,
+        scenario.duration,
+        strategies.join(", ")
+    )
+}
+
+/// The command that gives the same record again. The path is given as a name below the working directory where it is
+/// one, so that the record does not depend on where the working directory is.
+fn reproduce(args: &Args, path: &Path, scenario: &Scenario) -> String {
+    let here = std::env::current_dir().ok();
+    let path = here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
+    let mut command = format!("cargo run -p sim -- {}", path.display());
+    for name in &args.strategy {
+        command.push_str(&format!(" --strategy {name}"));
+    }
+    command.push_str(&format!(" --seed {}", args.seed.unwrap_or(scenario.seed)));
+    command
+}
+
+/// Runs with a progress bar on stderr, which shows itself only after a second and only to a person.
+fn simulate(scenario: &Scenario, options: &sim::Options) -> RunRecord {
+    const STEPS: u64 = 1000;
+    let bar = ProgressBar::new(STEPS * scenario.strategies.len() as u64);
+    bar.set_draw_target(ProgressDrawTarget::hidden());
+    bar.set_style(
+        ProgressStyle::with_template("{msg:<20} {wide_bar} {percent:>3} % {eta:>4}").expect("a constant template"),
+    );
+    let mut shown = false;
+    let record = sim::run(scenario, options, &mut |index, part| {
+        if !shown && bar.elapsed().as_secs_f64() >= 1.0 {
+            shown = true;
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        bar.set_message(scenario.strategies[index].name.clone());
+        bar.set_position(index as u64 * STEPS + (part * STEPS as f64) as u64);
+    });
+    bar.finish_and_clear();
+    record
+}

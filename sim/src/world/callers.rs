@@ -1,0 +1,233 @@
+//! Callers: a client application or a proxy with the core's channel, and the picks made through it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use lb_core::channel::{Channel, ChannelConfig, Input, Output, Resolution};
+use lb_core::{Context, Nanos, Pick, PickContext, Picker};
+
+use super::calls::{Call, End};
+use super::connections::Connection;
+use super::{Event, PodId, World};
+use crate::engine::Id;
+use crate::random::{Purpose, Stream, stream};
+
+/// What a caller calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The pods of a service, by its headless name.
+    Headless(usize),
+    /// A service's ClusterIP.
+    ClusterIp(usize),
+    /// One pod, known beforehand: the sidecar or the node's proxy.
+    Fixed(PodId),
+}
+
+/// One process with a channel.
+pub(crate) struct Caller {
+    /// Where it runs.
+    pub(super) pod: PodId,
+    /// The client it belongs to; none for a proxy.
+    pub(super) client: Option<u32>,
+    pub(super) name: Name,
+    channel: Channel,
+    picker: Arc<dyn Picker>,
+    /// The channel has handled something since `picker` was taken.
+    stale: bool,
+    /// The connection to each endpoint, by its index.
+    links: Vec<Id<Connection>>,
+    /// Requests no endpoint was ready for.
+    waiting: VecDeque<Id<Call>>,
+    stream: Stream,
+    /// When the channel will be woken.
+    wake_at: Nanos,
+    /// An answer on its way from the DNS server.
+    pub(super) answer: Option<Resolution>,
+}
+
+impl Caller {
+    /// Tells the channel something.
+    fn handle(&mut self, now: Nanos, input: Input) {
+        self.channel.handle(&mut Context::new(now, &mut self.stream), input);
+        self.stale = true;
+    }
+
+    /// The present picker.
+    #[inline]
+    fn picker(&mut self, now: Nanos) -> &Arc<dyn Picker> {
+        if std::mem::take(&mut self.stale) {
+            self.picker = self.channel.picker(&mut Context::new(now, &mut self.stream));
+        }
+        &self.picker
+    }
+}
+
+impl World<'_> {
+    /// A caller that has not started yet.
+    pub(super) fn new_caller(
+        &mut self,
+        pod: PodId,
+        client: Option<u32>,
+        name: Name,
+        config: &ChannelConfig,
+    ) -> Id<Caller> {
+        let mut stream = stream(self.seed, Purpose::Picks, self.callers_made);
+        self.callers_made += 1;
+        let mut channel = Channel::new(config);
+        let picker = channel.picker(&mut Context::new(self.queue.now(), &mut stream));
+        self.callers.insert(Caller {
+            pod,
+            client,
+            name,
+            channel,
+            picker,
+            stale: false,
+            links: Vec::new(),
+            waiting: VecDeque::new(),
+            stream,
+            wake_at: Nanos::NEVER,
+            answer: None,
+        })
+    }
+
+    pub(super) fn start_caller(&mut self, id: Id<Caller>) {
+        let now = self.now();
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.channel.start(&mut Context::new(now, &mut caller.stream));
+            self.drive(id);
+        }
+    }
+
+    /// Tells a caller's channel something, and carries out what it asks for.
+    pub(super) fn tell(&mut self, id: Id<Caller>, input: Input) {
+        let now = self.now();
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.handle(now, input);
+            self.drive(id);
+        }
+    }
+
+    pub(super) fn resolved(&mut self, id: Id<Caller>, resolution: Resolution) {
+        self.tell(id, Input::Resolved(resolution));
+    }
+
+    pub(super) fn wake(&mut self, id: Id<Caller>) {
+        let now = self.now();
+        let Some(caller) = self.callers.get_mut(id) else { return };
+        if caller.wake_at > now {
+            return; // an earlier wake-up has put it off since
+        }
+        caller.wake_at = Nanos::NEVER;
+        self.tell(id, Input::Timer);
+    }
+
+    /// Carries out the channel's outputs, plans its next wake-up, and gives waiting requests another try.
+    fn drive(&mut self, id: Id<Caller>) {
+        while let Some(output) = self.callers.get_mut(id).and_then(|c| c.channel.poll()) {
+            match output {
+                Output::Resolve => self.resolve(id),
+                Output::Connect { connection, address } => self.connect(id, connection, &address),
+                Output::Close(connection) => {
+                    let link = self.link(id, connection.endpoint.index());
+                    self.close_when_idle(link, connection);
+                }
+            }
+        }
+        let now = self.now();
+        let Some(caller) = self.callers.get_mut(id) else { return };
+        let wake = caller.channel.next_wake().max(now);
+        if wake < caller.wake_at {
+            caller.wake_at = wake;
+            self.queue.at(wake, Event::Wake(id));
+        }
+        if !caller.waiting.is_empty() {
+            self.retry_waiting(id);
+        }
+    }
+
+    /// Requests that wait are picked for again, in their order, until one has to go on waiting.
+    fn retry_waiting(&mut self, id: Id<Caller>) {
+        let now = self.now();
+        while let Some(caller) = self.callers.get_mut(id) {
+            let Some(&call) = caller.waiting.front() else { return };
+            caller.picker(now);
+            match caller.picker.pick(&mut PickContext::new(now, &mut caller.stream)) {
+                Pick::Queue => return,
+                Pick::Endpoint(endpoint) => {
+                    caller.waiting.pop_front();
+                    let link = caller.links.get(endpoint.index()).copied().unwrap_or(Id::NONE);
+                    self.send(call, endpoint, link);
+                }
+                Pick::Fail(_) | Pick::Drop(_) => {
+                    caller.waiting.pop_front();
+                    self.fail_locally(call, End::NoEndpoint);
+                }
+            }
+        }
+    }
+
+    /// Chooses where a request goes, and sends it there.
+    #[inline]
+    pub(super) fn pick_and_send(&mut self, id: Id<Caller>, call: Id<Call>) {
+        let now = self.queue.now();
+        let Some(caller) = self.callers.get_mut(id) else { return };
+        caller.picker(now);
+        match caller.picker.pick(&mut PickContext::new(now, &mut caller.stream)) {
+            Pick::Endpoint(endpoint) => {
+                let link = caller.links.get(endpoint.index()).copied().unwrap_or(Id::NONE);
+                self.send(call, endpoint, link);
+            }
+            Pick::Queue => {
+                caller.waiting.push_back(call);
+                self.tell(id, Input::Waiting);
+            }
+            Pick::Fail(_) | Pick::Drop(_) => self.fail_locally(call, End::NoEndpoint),
+        }
+    }
+
+    /// Tells the policy how a request ended.
+    #[inline]
+    pub(super) fn report_done(&mut self, id: Id<Caller>, call: &Call) {
+        if let Some(caller) = self.callers.get(id) {
+            let now = self.queue.now();
+            let outcome = lb_core::Outcome { code: call.end.code(), latency: now.since(call.picked_at) };
+            caller.picker.done(call.endpoint, now, &outcome);
+        }
+    }
+
+    /// A request that waited for an endpoint gives up.
+    pub(super) fn stop_waiting(&mut self, id: Id<Caller>, call: Id<Call>) {
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.waiting.retain(|&c| c != call);
+        }
+    }
+
+    pub(super) fn link(&self, id: Id<Caller>, endpoint: usize) -> Id<Connection> {
+        self.callers.get(id).and_then(|c| c.links.get(endpoint)).copied().unwrap_or(Id::NONE)
+    }
+
+    pub(super) fn set_link(&mut self, id: Id<Caller>, endpoint: usize, connection: Id<Connection>) {
+        if let Some(caller) = self.callers.get_mut(id) {
+            if caller.links.len() <= endpoint {
+                caller.links.resize(endpoint + 1, Id::NONE);
+            }
+            caller.links[endpoint] = connection;
+        }
+    }
+
+    /// The process is gone: its requests are forgotten, its connections close.
+    pub(super) fn drop_caller(&mut self, id: Id<Caller>) {
+        if self.callers.remove(id).is_none() {
+            return;
+        }
+        let orphans: Vec<Id<Call>> = self.calls.iter().filter(|(_, c)| c.caller == id).map(|(call, _)| call).collect();
+        for call in orphans {
+            self.give_up(call, End::Cancelled);
+        }
+        let connections: Vec<Id<Connection>> =
+            self.connections.iter().filter(|(_, c)| c.caller == id).map(|(c, _)| c).collect();
+        for connection in connections {
+            self.forget_connection(connection);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Calls: a request on its way to a pod, through its queue and its work, on through a proxy, and back.
+//!
+//! A request through a proxy is two calls, the client's and the proxy's; the second has the first as its parent.
+
+use lb_core::{Code, EndpointId, Nanos};
+
+use super::callers::Caller;
+use super::connections::Connection;
+use super::pods::{Phase as PodPhase, Role};
+use super::{Event, PodId, World};
+use crate::engine::Id;
+use crate::random::Work;
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    Ok,
+    /// The pod had no room for one more.
+    QueueFull,
+    /// The connection was cut with the request in flight.
+    ConnectionClosed,
+    /// The policy had no endpoint to offer.
+    NoEndpoint,
+    /// The deadline passed.
+    Deadline,
+    /// Whoever it was made for has given up.
+    Cancelled,
+}
+
+impl End {
+    pub(crate) fn code(self) -> Code {
+        match self {
+            Self::Ok => Code::Ok,
+            Self::QueueFull => Code::ResourceExhausted,
+            Self::ConnectionClosed | Self::NoEndpoint => Code::Unavailable,
+            Self::Deadline => Code::DeadlineExceeded,
+            Self::Cancelled => Code::Cancelled,
+        }
+    }
+
+    /// Status name and reason, as the record has them.
+    pub(crate) fn describe(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Ok => ("OK", ""),
+            Self::QueueFull => ("RESOURCE_EXHAUSTED", "queue full"),
+            Self::ConnectionClosed => ("UNAVAILABLE", "connection closed"),
+            Self::NoEndpoint => ("UNAVAILABLE", "no ready endpoint"),
+            Self::Deadline => ("DEADLINE_EXCEEDED", "deadline"),
+            Self::Cancelled => ("CANCELLED", "cancelled"),
+        }
+    }
+}
+
+/// Where a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// At its caller, for want of an endpoint.
+    Waiting,
+    /// On its way to the pod.
+    Outbound,
+    /// In the pod's queue.
+    Queued,
+    /// Being worked on.
+    Working,
+    /// At a proxy, which waits for the answer to its own call.
+    Forwarded(Id<Call>),
+    /// The answer is on its way.
+    Returning,
+    /// Its caller has given up; the pod has not noticed.
+    Abandoned,
+}
+
+/// A request from one caller to one pod.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(super) caller: Id<Caller>,
+    /// The call it is made for; none if a client made it.
+    parent: Id<Call>,
+    pub(super) connection: Id<Connection>,
+    pub(super) endpoint: EndpointId,
+    pod: PodId,
+    phase: Phase,
+    pub(super) end: End,
+    /// Pods on the way before this one.
+    stage: u8,
+    /// Node borders crossed on the way.
+    hops: u8,
+    /// When the client wanted it sent.
+    issued: Nanos,
+    pub(super) picked_at: Nanos,
+    work: Work,
+}
+
+impl World<'_> {
+    /// A client makes a request.
+    #[inline]
+    pub(super) fn new_call(&mut self, caller: Id<Caller>, work: Work) {
+        let now = self.queue.now();
+        let call = self.calls.insert(Call {
+            caller,
+            parent: Id::NONE,
+            connection: Id::NONE,
+            endpoint: EndpointId(0),
+            pod: PodId(0),
+            phase: Phase::Waiting,
+            end: End::Ok,
+            stage: 0,
+            hops: 0,
+            issued: now,
+            picked_at: now,
+            work,
+        });
+        self.recorder.requests.started += 1;
+        if let Some(lane) = self.lanes.deadline {
+            self.queue.after(lane, Event::Deadline(call));
+        }
+        self.pick_and_send(caller, call);
+    }
+
+    /// Sends a call on the connection to the endpoint picked for it.
+    #[inline]
+    pub(super) fn send(&mut self, id: Id<Call>, endpoint: EndpointId, connection: Id<Connection>) {
+        let now = self.queue.now();
+        let Some((pod, hop)) = self.take_stream(connection) else {
+            debug_assert!(false, "a ready endpoint has a connection");
+            return self.fail_locally(id, End::ConnectionClosed);
+        };
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.endpoint = endpoint;
+        call.connection = connection;
+        call.pod = pod;
+        call.picked_at = now;
+        call.phase = Phase::Outbound;
+        call.hops += u8::from(hop.leaves_node());
+        self.queue.after(self.lanes.hops[hop as usize], Event::Reach(id));
+    }
+
+    /// A call that can't be sent fails without leaving its process; that takes as long as a hop within the pod, so
+    /// that a client without a backend does not fail infinitely often in no time.
+    pub(super) fn fail_locally(&mut self, id: Id<Call>, end: End) {
+        if let Some(call) = self.calls.get_mut(id) {
+            call.phase = Phase::Returning;
+            call.end = end;
+            self.queue.after(self.lanes.hops[0], Event::LocalFailure(id));
+        }
+    }
+
+    pub(super) fn local_failure(&mut self, id: Id<Call>) {
+        if let Some(end) = self.calls.get(id).map(|c| c.end) {
+            self.finish(id, end);
+        }
+    }
+
+    /// The request arrives.
+    #[inline]
+    pub(super) fn reach(&mut self, id: Id<Call>) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let pod = &mut self.pods[call.pod.0 as usize];
+        if pod.phase == PodPhase::Gone {
+            return; // the caller will notice that the connection is cut
+        }
+        pod.count(self.queue.now());
+        let deployment = &self.deployments[pod.deployment];
+        if pod.busy < deployment.spec.concurrency {
+            pod.busy += 1;
+            self.start_working(id);
+        } else if pod.queue.len() < deployment.spec.queue as usize {
+            call.phase = Phase::Queued;
+            pod.queue.push_back(id);
+        } else {
+            self.respond(id, End::QueueFull);
+        }
+    }
+
+    #[inline]
+    fn start_working(&mut self, id: Id<Call>) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.phase = Phase::Working;
+        let spec = self.deployments[self.pods[call.pod.0 as usize].deployment].spec;
+        let time = call.work.time(call.stage, &spec.service_time);
+        let time = if spec.speed == 1.0 { time } else { time.mul_f64(1.0 / spec.speed) };
+        let now = self.queue.now();
+        self.queue.at(now + time, Event::Worked(id));
+    }
+
+    /// The pod has done its part: the next in its queue begins; a server answers, a proxy passes the request on.
+    #[inline]
+    pub(super) fn worked(&mut self, id: Id<Call>) {
+        let Some(call) = self.calls.get(id) else { return };
+        let (pod_id, phase) = (call.pod, call.phase);
+        let pod = &mut self.pods[pod_id.0 as usize];
+        if pod.phase == PodPhase::Gone {
+            return;
+        }
+        let role = self.deployments[pod.deployment].role;
+        self.next_in_queue(pod_id);
+        if phase == Phase::Abandoned {
+            self.calls.remove(id);
+        } else if role == Role::Proxy {
+            self.forward(id);
+        } else {
+            self.respond(id, End::Ok);
+        }
+    }
+
+    /// A place is free: it goes to the first in the queue whose caller has not given up.
+    #[inline]
+    fn next_in_queue(&mut self, pod: PodId) {
+        let pod = &mut self.pods[pod.0 as usize];
+        while let Some(next) = pod.queue.pop_front() {
+            match self.calls.get(next).map(|c| c.phase) {
+                Some(Phase::Queued) => return self.start_working(next),
+                Some(_) => {
+                    self.calls.remove(next);
+                }
+                None => {}
+            }
+        }
+        pod.busy -= 1;
+    }
+
+    /// A proxy makes its own call for the one it has received.
+    fn forward(&mut self, id: Id<Call>) {
+        let now = self.queue.now();
+        let Some(parent) = self.calls.get(id) else { return };
+        let caller = self.pods[parent.pod.0 as usize].caller;
+        let child = Call {
+            caller,
+            parent: id,
+            connection: Id::NONE,
+            phase: Phase::Waiting,
+            stage: parent.stage + 1,
+            issued: now,
+            picked_at: now,
+            ..parent.clone()
+        };
+        let child = self.calls.insert(child);
+        if let Some(parent) = self.calls.get_mut(id) {
+            parent.phase = Phase::Forwarded(child);
+        }
+        self.pick_and_send(caller, child);
+    }
+
+    /// The pod sends the end of a call back.
+    #[inline]
+    fn respond(&mut self, id: Id<Call>, end: End) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.phase = Phase::Returning;
+        call.end = end;
+        if let Some(hop) = self.connections.get(call.connection).map(|c| c.hop) {
+            self.queue.after(self.lanes.hops[hop as usize], Event::Answer(id));
+        }
+    }
+
+    #[inline]
+    pub(super) fn answer(&mut self, id: Id<Call>) {
+        if let Some(end) = self.calls.get(id).map(|c| c.end) {
+            self.finish(id, end);
+        }
+    }
+
+    pub(super) fn deadline(&mut self, id: Id<Call>) {
+        // A call that its pod still works on although its caller gave up has ended already.
+        if self.calls.get(id).is_some_and(|c| c.phase != Phase::Abandoned) {
+            self.finish(id, End::Deadline);
+        }
+    }
+
+    /// A call has ended as its caller sees it: exactly once, however it ended.
+    #[inline]
+    pub(super) fn finish(&mut self, id: Id<Call>, end: End) {
+        let Some(call) = self.give_up(id, end) else { return };
+        if call.parent.is_none() {
+            self.client_call_ended(call.caller, end, self.queue.now().since(call.issued), call.hops);
+        } else if let Some(parent) = self.calls.get_mut(call.parent) {
+            parent.hops = call.hops;
+            self.respond(call.parent, end);
+        }
+    }
+
+    /// The caller has no more interest in a call, because it has ended or because the caller is gone: reports it done,
+    /// gives its stream back, and forgets it, except where the pod has still to notice. None if that has happened before.
+    #[inline]
+    pub(super) fn give_up(&mut self, id: Id<Call>, end: End) -> Option<Call> {
+        let call = self.calls.get_mut(id)?;
+        let before = std::mem::replace(&mut call.phase, Phase::Abandoned);
+        call.end = end;
+        let pod_still_has_it =
+            matches!(before, Phase::Queued | Phase::Working) && self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
+        let call = if pod_still_has_it { call.clone() } else { self.calls.remove(id)? };
+        match before {
+            Phase::Abandoned => return None,
+            Phase::Waiting => self.stop_waiting(call.caller, id),
+            Phase::Forwarded(child) => {
+                self.give_up(child, End::Cancelled);
+            }
+            _ => {}
+        }
+        if !call.connection.is_none() {
+            self.report_done(call.caller, &call);
+            self.give_stream_back(call.connection);
+        }
+        Some(call)
+    }
+}

@@ -1,0 +1,234 @@
+//! The simulated cluster under one strategy.
+//!
+//! Each module is one part of the world and extends [`World`] with what happens there:
+//!
+//! * [`load`]: client applications send requests and wait for answers;
+//! * [`callers`]: the core's channel, one per client or proxy, and the picks made through it;
+//! * [`calls`]: a request on its way: to a pod, through its queue, on through a proxy, and back;
+//! * [`connections`]: connect, GOAWAY, drain, break;
+//! * [`pods`]: deployments scale, pods start, become ready, terminate, die;
+//! * [`names`]: cluster DNS and kube-proxy;
+//! * [`places`]: nodes, zones and the hops between them;
+//! * [`recorder`]: what is counted on the way.
+//!
+//! Nothing here decides what the core decides; the world carries out and reports back.
+
+mod callers;
+mod calls;
+mod connections;
+mod load;
+mod names;
+mod places;
+mod pods;
+mod recorder;
+
+use std::collections::BTreeMap;
+
+use lb_core::{Address, Nanos};
+use scenarios::{Scenario, Strategy};
+
+use crate::engine::{Id, Lane, Queue, Slab};
+use crate::random::{Purpose, Stream, stream};
+use callers::Caller;
+use calls::Call;
+use connections::Connection;
+use load::Client;
+use names::Service;
+use places::{Hop, Places};
+pub(crate) use pods::Role;
+use pods::{Deployment, Pod};
+pub(crate) use recorder::Recorder;
+
+/// Index of a pod; pods are never removed, so that the record has them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PodId(u32);
+
+/// Something that happens at its time.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    /// A client starts its next batch, or an open loop's next request arrives.
+    Issue(u32),
+    /// A request that failed without leaving the client has done so.
+    LocalFailure(Id<Call>),
+    /// A request reaches the pod it was sent to.
+    Reach(Id<Call>),
+    /// The pod has finished its work on a request.
+    Worked(Id<Call>),
+    /// The answer reaches the caller.
+    Answer(Id<Call>),
+    /// The request's deadline.
+    Deadline(Id<Call>),
+    /// A caller's channel wants to be woken.
+    Wake(Id<Caller>),
+    /// A caller's query reaches the DNS server.
+    DnsQuery(Id<Caller>),
+    /// The answer reaches the caller.
+    DnsAnswer(Id<Caller>),
+    /// The first packet of a connection reaches the other side.
+    Knock(Id<Connection>),
+    /// The attempt was refused.
+    Refused(Id<Connection>),
+    /// The connection is ready at the caller's side.
+    Established(Id<Connection>),
+    /// The server's timer for a connection: its age, or the end of its grace.
+    Age(Id<Connection>),
+    /// A GOAWAY reaches the caller.
+    GoAway(Id<Connection>),
+    /// A connection that was cut is noticed by the caller.
+    Broken(Id<Connection>),
+    /// The pod's process listens.
+    Started(PodId),
+    /// The pod's readiness probe passes.
+    Ready(PodId),
+    /// DNS takes note of the pod's present state.
+    PublishDns(PodId),
+    /// kube-proxy takes note of the pod's present state.
+    SyncProxy(PodId),
+    /// The end of the termination grace period.
+    Kill(PodId),
+    /// The scenario's timeline: index of its event.
+    Timeline(u32),
+}
+
+/// Lanes for the constant delays.
+struct Lanes {
+    /// One-way latency of each hop class, in the order of [`places::Hop`].
+    hops: [Lane; 4],
+    /// The scenario's deadline.
+    deadline: Option<Lane>,
+}
+
+/// Everything that exists, and the queue of what will happen.
+pub(crate) struct World<'s> {
+    scenario: &'s Scenario,
+    strategy: &'s Strategy,
+    seed: u64,
+    queue: Queue<Event>,
+    lanes: Lanes,
+    places: Places,
+    deployments: Vec<Deployment<'s>>,
+    services: Vec<Service>,
+    pods: Vec<Pod>,
+    by_address: BTreeMap<Address, names::Target>,
+    clients: Vec<Client>,
+    callers: Slab<Caller>,
+    callers_made: u64,
+    connections: Slab<Connection>,
+    calls: Slab<Call>,
+    names_stream: Stream,
+    recorder: Recorder,
+}
+
+impl<'s> World<'s> {
+    /// The cluster at time zero: the initial pods are ready and known, clients are about to start.
+    pub(crate) fn new(scenario: &'s Scenario, strategy: &'s Strategy, seed: u64) -> Self {
+        let mut queue = Queue::new();
+        let places = Places::new(&scenario.cluster);
+        let lanes = Lanes {
+            hops: Hop::ALL.map(|hop| queue.lane(places.latency(hop))),
+            deadline: scenario.load.deadline.map(|d| queue.lane(d)),
+        };
+        let mut world = Self {
+            scenario,
+            strategy,
+            seed,
+            queue,
+            lanes,
+            places,
+            deployments: Vec::new(),
+            services: Vec::new(),
+            pods: Vec::new(),
+            by_address: BTreeMap::new(),
+            clients: Vec::new(),
+            callers: Slab::new(),
+            callers_made: 0,
+            connections: Slab::new(),
+            calls: Slab::new(),
+            names_stream: stream(seed, Purpose::Names, 0),
+            recorder: Recorder::new(scenario.interval),
+        };
+        world.deploy();
+        for (index, event) in scenario.events.iter().enumerate() {
+            world.queue.at(event.at, Event::Timeline(index as u32));
+        }
+        world
+    }
+
+    /// Runs to the scenario's end. `progress` gets the part of the time that has passed, now and then.
+    pub(crate) fn run(&mut self, progress: &mut dyn FnMut(f64)) {
+        let end = self.scenario.duration;
+        while let Some(event) = self.queue.pop_before(end) {
+            while self.recorder.bucket_end() <= self.queue.now() {
+                self.close_bucket();
+                progress(self.queue.now().as_secs_f64() / end.as_secs_f64());
+            }
+            self.happen(event);
+        }
+        while !self.recorder.is_complete(end) {
+            self.close_bucket();
+        }
+        progress(1.0);
+    }
+
+    #[inline]
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Issue(client) => self.issue(client),
+            Event::LocalFailure(call) => self.local_failure(call),
+            Event::Reach(call) => self.reach(call),
+            Event::Worked(call) => self.worked(call),
+            Event::Answer(call) => self.answer(call),
+            Event::Deadline(call) => self.deadline(call),
+            Event::Wake(caller) => self.wake(caller),
+            Event::DnsQuery(caller) => self.dns_query(caller),
+            Event::DnsAnswer(caller) => self.dns_answer(caller),
+            Event::Knock(connection) => self.knock(connection),
+            Event::Refused(connection) => self.refused(connection),
+            Event::Established(connection) => self.established(connection),
+            Event::Age(connection) => self.age(connection),
+            Event::GoAway(connection) => self.goaway(connection),
+            Event::Broken(connection) => self.broken(connection),
+            Event::Started(pod) => self.started(pod),
+            Event::Ready(pod) => self.ready(pod),
+            Event::PublishDns(pod) => self.publish_dns(pod),
+            Event::SyncProxy(pod) => self.sync_proxy(pod),
+            Event::Kill(pod) => self.kill(pod),
+            Event::Timeline(index) => self.timeline(index),
+        }
+    }
+
+    fn close_bucket(&mut self) {
+        for pod in &mut self.pods {
+            pod.close_bucket();
+        }
+        self.recorder.close_bucket();
+    }
+
+    fn now(&self) -> Nanos {
+        self.queue.now()
+    }
+
+    /// What is left when the run is over.
+    pub(crate) fn into_parts(self) -> Parts<'s> {
+        let deployments = self.deployments;
+        let pods = self.pods.into_iter().map(|pod| {
+            let deployment = &deployments[pod.deployment];
+            PodPart { deployment: &deployment.spec.name, role: deployment.role, pod }
+        });
+        Parts { strategy: self.strategy, pods: pods.collect(), recorder: self.recorder }
+    }
+}
+
+/// A world at its end.
+pub(crate) struct Parts<'s> {
+    pub(crate) strategy: &'s Strategy,
+    pub(crate) pods: Vec<PodPart<'s>>,
+    pub(crate) recorder: Recorder,
+}
+
+/// A pod at the end of its world.
+pub(crate) struct PodPart<'s> {
+    pub(crate) pod: Pod,
+    pub(crate) deployment: &'s str,
+    pub(crate) role: Role,
+}

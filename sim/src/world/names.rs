@@ -1,0 +1,159 @@
+//! Cluster DNS and kube-proxy: who gets to know of a pod, and when.
+
+use lb_core::channel::{Resolution, ResolvedAddress};
+use lb_core::{Address, Nanos};
+use scenarios::Balancer;
+
+use super::callers::{Caller, Name};
+use super::places::Hop;
+use super::{Event, PodId, World};
+use crate::engine::Id;
+use crate::random::{below, shuffle};
+
+/// What an address leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A pod's own address.
+    Pod(PodId),
+    /// The ClusterIP of a service, by index.
+    ClusterIp(usize),
+}
+
+/// A Kubernetes Service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(super) name: String,
+    /// Its ClusterIP.
+    pub(super) address: Address,
+    /// The deployments it selects, by index.
+    pub(super) deployments: Vec<usize>,
+    /// The authoritative A records, in order of creation.
+    records: Vec<PodId>,
+    /// The resolver's cache: an answer and when it ends.
+    cached: Option<(Vec<PodId>, Nanos)>,
+    /// kube-proxy's backends, in order of creation.
+    backends: Vec<PodId>,
+}
+
+impl Service {
+    pub(super) fn new(index: usize, name: &str, deployments: Vec<usize>) -> Self {
+        // A ClusterIP as kubeadm's default service range would give it.
+        let address = Address::new(&format!("10.96.{}.{}:50051", index / 250, index % 250 + 1));
+        Self { name: name.to_owned(), address, deployments, records: Vec::new(), cached: None, backends: Vec::new() }
+    }
+}
+
+/// Puts `pod` into or takes it out of a list in order of creation.
+fn set_member(list: &mut Vec<PodId>, pod: PodId, member: bool) {
+    match (list.binary_search(&pod), member) {
+        (Err(at), true) => list.insert(at, pod),
+        (Ok(at), false) => {
+            list.remove(at);
+        }
+        _ => {}
+    }
+}
+
+impl World<'_> {
+    /// The pod's readiness has changed: DNS and kube-proxy hear of it after their delays.
+    pub(super) fn announce(&mut self, pod: PodId) {
+        let now = self.now();
+        self.queue.at(now + self.scenario.dns.publication_delay, Event::PublishDns(pod));
+        self.queue.at(now + self.scenario.kube_proxy.sync_period, Event::SyncProxy(pod));
+    }
+
+    pub(super) fn publish_dns(&mut self, pod: PodId) {
+        let ready = self.is_ready(pod);
+        let deployment = self.pods[pod.0 as usize].deployment;
+        for service in self.services.iter_mut().filter(|s| s.deployments.contains(&deployment)) {
+            set_member(&mut service.records, pod, ready);
+        }
+        if ready && self.strategy.balancer != Balancer::KubeProxy {
+            let now = self.now();
+            self.pods[pod.0 as usize].moments.published.get_or_insert(now);
+        }
+    }
+
+    pub(super) fn sync_proxy(&mut self, pod: PodId) {
+        let ready = self.is_ready(pod);
+        let deployment = self.pods[pod.0 as usize].deployment;
+        for service in self.services.iter_mut().filter(|s| s.deployments.contains(&deployment)) {
+            set_member(&mut service.backends, pod, ready);
+        }
+        if ready && self.strategy.balancer == Balancer::KubeProxy {
+            let now = self.now();
+            self.pods[pod.0 as usize].moments.published.get_or_insert(now);
+        }
+    }
+
+    /// kube-proxy's choice for a new connection: a random backend, or none.
+    pub(super) fn backend(&mut self, service: usize) -> Option<PodId> {
+        let backends = &self.services[service].backends;
+        if backends.is_empty() { None } else { Some(backends[below(&mut self.names_stream, backends.len())]) }
+    }
+
+    /// A channel asks for its name.
+    pub(super) fn resolve(&mut self, id: Id<Caller>) {
+        let Some(caller) = self.callers.get(id) else { return };
+        match caller.name {
+            // A fixed address needs no server.
+            Name::Fixed(_) => self.queue.after(self.lanes.hops[Hop::SamePod as usize], Event::DnsQuery(id)),
+            // The DNS server is a pod on some other node.
+            _ => self.queue.after(self.lanes.hops[Hop::SameZone as usize], Event::DnsQuery(id)),
+        }
+    }
+
+    pub(super) fn dns_query(&mut self, id: Id<Caller>) {
+        let Some(name) = self.callers.get(id).map(|c| c.name) else { return };
+        let ttl = self.scenario.dns.ttl;
+        let (resolution, hop) = match name {
+            Name::Fixed(pod) => {
+                let address = ResolvedAddress::new(self.pods[pod.0 as usize].address.clone());
+                (Resolution { addresses: vec![address], ttl: Nanos::NEVER }, Hop::SamePod)
+            }
+            Name::ClusterIp(service) => {
+                let address = ResolvedAddress::new(self.services[service].address.clone());
+                (Resolution { addresses: vec![address], ttl }, Hop::SameZone)
+            }
+            Name::Headless(service) => (self.headless_answer(service), Hop::SameZone),
+        };
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.answer = Some(resolution);
+            self.queue.after(self.lanes.hops[hop as usize], Event::DnsAnswer(id));
+        }
+    }
+
+    /// What the cluster's resolver answers: from its cache while that lasts, else what is published now.
+    fn headless_answer(&mut self, service: usize) -> Resolution {
+        let now = self.queue.now();
+        let dns = &self.scenario.dns;
+        let service = &mut self.services[service];
+        if service.cached.as_ref().is_none_or(|(_, end)| *end <= now) {
+            service.cached = Some((service.records.clone(), now + dns.cache.min(dns.ttl)));
+        }
+        let (mut pods, end) = service.cached.clone().unwrap_or_default();
+        if dns.shuffle {
+            shuffle(&mut self.names_stream, &mut pods);
+        }
+        // A cached answer carries what is left of its TTL.
+        let ttl = if dns.cache == Nanos::ZERO { dns.ttl } else { end.since(now).min(dns.ttl) };
+        let addresses = pods
+            .into_iter()
+            .map(|pod| &self.pods[pod.0 as usize])
+            .map(|pod| ResolvedAddress { address: pod.address.clone(), weight: pod.weight })
+            .collect();
+        Resolution { addresses, ttl }
+    }
+
+    pub(super) fn dns_answer(&mut self, id: Id<Caller>) {
+        let Some(caller) = self.callers.get_mut(id) else { return };
+        let Some(resolution) = caller.answer.take() else { return };
+        let now = self.queue.now();
+        for resolved in &resolution.addresses {
+            if let Some(Target::Pod(pod)) = self.by_address.get(&resolved.address) {
+                self.pods[pod.0 as usize].moments.resolved.get_or_insert(now);
+            }
+        }
+        self.resolved(id, resolution);
+    }
+}

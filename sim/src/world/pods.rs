@@ -1,0 +1,415 @@
+//! Deployments and their pods: scale, start, become ready, terminate, die.
+
+use std::collections::VecDeque;
+
+use lb_core::channel::ConnectionAgeConfig;
+use lb_core::{Address, Nanos};
+use scenarios::Balancer;
+
+use super::callers::{Caller, Name};
+use super::calls::Call;
+use super::names::{Service, Target};
+use super::{Event, PodId, World};
+use crate::engine::Id;
+use crate::random::{Purpose, Stream, stream, unit_below_one};
+
+/// What a deployment's pods do with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Send requests.
+    Client,
+    /// Answer them.
+    Server,
+    /// Pass them on.
+    Proxy,
+}
+
+/// A deployment in this world.
+#[derive(Debug)]
+pub(crate) struct Deployment<'s> {
+    pub(super) spec: &'s scenarios::Deployment,
+    pub(super) role: Role,
+    /// Of the connections its pods accept.
+    pub(super) age: ConnectionAgeConfig,
+    /// Pods that are not terminating, in order of creation.
+    pub(super) pods: Vec<PodId>,
+    /// Number in the next pod's name.
+    next: u32,
+}
+
+/// Where a pod is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its process does not listen yet.
+    Starting,
+    Running,
+    /// Got SIGTERM: finishes what it has, accepts no connection.
+    Terminating,
+    Gone,
+}
+
+/// The moments of a pod's life.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Moments {
+    pub(crate) created: Nanos,
+    pub(crate) started: Option<Nanos>,
+    pub(crate) ready: Option<Nanos>,
+    pub(crate) published: Option<Nanos>,
+    pub(crate) resolved: Option<Nanos>,
+    pub(crate) connected: Option<Nanos>,
+    pub(crate) first_request: Option<Nanos>,
+    pub(crate) removed: Option<Nanos>,
+}
+
+/// A pod, or a sidecar container in one.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: String,
+    pub(super) deployment: usize,
+    pub(super) address: Address,
+    pub(crate) node: u32,
+    /// The pod whose loopback it shares: itself, or the pod it is a sidecar of.
+    pub(super) host: PodId,
+    pub(super) weight: u32,
+    pub(super) phase: Phase,
+    passed_probe: bool,
+    pub(crate) moments: Moments,
+    /// Requests worked on.
+    pub(super) busy: u32,
+    /// Requests that wait.
+    pub(super) queue: VecDeque<Id<Call>>,
+    /// Connections it has accepted that are still there.
+    pub(super) connections: u32,
+    /// A proxy's own channel to the servers.
+    pub(super) caller: Id<Caller>,
+    /// Jitter of its connections' age.
+    pub(super) stream: Stream,
+    pub(crate) requests: u64,
+    bucket: u32,
+    pub(crate) series: Vec<u32>,
+}
+
+impl Pod {
+    pub(super) fn close_bucket(&mut self) {
+        self.series.push(std::mem::take(&mut self.bucket));
+    }
+
+    /// A request has come.
+    #[inline]
+    pub(super) fn count(&mut self, now: Nanos) {
+        self.requests += 1;
+        self.bucket += 1;
+        if self.moments.first_request.is_none() {
+            self.moments.first_request = Some(now);
+        }
+    }
+}
+
+impl<'s> World<'s> {
+    /// Creates the deployments the strategy uses, with their initial pods ready and known everywhere.
+    pub(super) fn deploy(&mut self) {
+        let (scenario, strategy) = (self.scenario, self.strategy);
+        let called = scenario.services.iter().find(|s| s.name == scenario.load.to);
+        let proxy = strategy.balancer.has_proxy().then(|| strategy.proxy.clone().unwrap_or_default());
+
+        for spec in &scenario.deployments {
+            let (role, max_age, grace) = if spec.name == scenario.load.from {
+                (Role::Client, None, None)
+            } else if called.is_some_and(|s| s.deployments.contains(&spec.name)) {
+                (Role::Server, strategy.max_age, strategy.max_age_grace)
+            } else if let Some(proxy) = proxy.as_ref().filter(|p| p.deployment == spec.name) {
+                (Role::Proxy, proxy.max_age, proxy.max_age_grace)
+            } else {
+                continue; // this strategy does without it
+            };
+            let age = ConnectionAgeConfig {
+                max_age: max_age.or(spec.max_connection_age).unwrap_or(Nanos::NEVER),
+                grace: grace.or(spec.max_connection_age_grace).unwrap_or(Nanos::NEVER),
+            };
+            self.deployments.push(Deployment { spec, role, age, pods: Vec::new(), next: 0 });
+        }
+
+        let mut names: Vec<(&str, Vec<&str>)> = Vec::new();
+        for service in &scenario.services {
+            names.push((&service.name, service.deployments.iter().map(String::as_str).collect()));
+        }
+        if let Some(proxy) = proxy.as_ref().filter(|p| names.iter().all(|(name, _)| *name != p.deployment)) {
+            names.push((&proxy.deployment, vec![&proxy.deployment]));
+        }
+        for (name, members) in names {
+            let index = self.services.len();
+            let members: Vec<usize> = (0..self.deployments.len())
+                .filter(|&d| members.contains(&self.deployments[d].spec.name.as_str()))
+                .collect();
+            let service = Service::new(index, name, members);
+            self.by_address.insert(service.address.clone(), Target::ClusterIp(index));
+            self.services.push(service);
+        }
+
+        for deployment in 0..self.deployments.len() {
+            let replicas = match (self.deployments[deployment].role, strategy.balancer) {
+                (Role::Proxy, Balancer::Sidecar) => 0, // they come with the clients' pods
+                (Role::Proxy, Balancer::NodeProxy) => self.places.nodes(),
+                _ => self.deployments[deployment].spec.replicas,
+            };
+            for _ in 0..replicas {
+                self.create_pod(deployment);
+            }
+        }
+        for pod in (0..self.pods.len() as u32).map(PodId) {
+            self.publish_dns(pod);
+            self.sync_proxy(pod);
+        }
+        for pod in (0..self.pods.len() as u32).map(PodId) {
+            self.start_work(pod);
+        }
+    }
+
+    /// The Deployment controller creates a pod. At time zero it is ready at once.
+    fn create_pod(&mut self, deployment: usize) {
+        let one_per_node =
+            self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::NodeProxy;
+        let node = if one_per_node {
+            // The node that has none of this deployment; they are created once for each.
+            let taken: Vec<u32> =
+                self.deployments[deployment].pods.iter().map(|p| self.pods[p.0 as usize].node).collect();
+            let node = (0..self.places.nodes()).find(|n| !taken.contains(n)).unwrap_or(0);
+            self.places.place_on(node)
+        } else {
+            self.places.place()
+        };
+        let number = self.deployments[deployment].next;
+        self.deployments[deployment].next += 1;
+        let name = format!("{}-{number}", self.deployments[deployment].spec.name);
+        let id = self.add_pod(deployment, name, node, None);
+        self.deployments[deployment].pods.push(id);
+
+        if self.deployments[deployment].role == Role::Client && self.strategy.balancer == Balancer::Sidecar {
+            let proxy = self.deployments.iter().position(|d| d.role == Role::Proxy).expect("checked: a proxy exists");
+            let name = format!("{}/{}", self.pods[id.0 as usize].name, self.deployments[proxy].spec.name);
+            let sidecar = self.add_pod(proxy, name, node, Some(id));
+            self.deployments[proxy].pods.push(sidecar);
+        }
+    }
+
+    fn add_pod(&mut self, deployment: usize, name: String, node: u32, host: Option<PodId>) -> PodId {
+        let now = self.now();
+        let id = PodId(self.pods.len() as u32);
+        let spec = self.deployments[deployment].spec;
+        let address = Address::new(&format!("10.{}.{}.{}:50051", 128 + (id.0 >> 16), (id.0 >> 8) & 255, id.0 & 255));
+        self.by_address.insert(address.clone(), Target::Pod(id));
+        let at_start = now == Nanos::ZERO;
+        self.pods.push(Pod {
+            name,
+            deployment,
+            address,
+            node,
+            host: host.unwrap_or(id),
+            weight: spec.weight,
+            phase: if at_start { Phase::Running } else { Phase::Starting },
+            passed_probe: at_start,
+            moments: Moments {
+                created: now,
+                started: at_start.then_some(now),
+                ready: at_start.then_some(now),
+                ..Moments::default()
+            },
+            busy: 0,
+            queue: VecDeque::new(),
+            connections: 0,
+            caller: Id::NONE,
+            stream: stream(self.seed, Purpose::Pod, u64::from(id.0)),
+            requests: 0,
+            bucket: 0,
+            series: vec![0; self.recorder.buckets()],
+        });
+        if !at_start {
+            // A sidecar starts with the pod it belongs to.
+            let clock = host.map_or(deployment, |host| self.pods[host.0 as usize].deployment);
+            let start_up = self.deployments[clock].spec.start_up;
+            self.queue.at(now + start_up, Event::Started(id));
+        }
+        id
+    }
+
+    pub(super) fn started(&mut self, id: PodId) {
+        let now = self.now();
+        let pod = &mut self.pods[id.0 as usize];
+        if pod.phase != Phase::Starting {
+            return;
+        }
+        pod.phase = Phase::Running;
+        pod.moments.started = Some(now);
+        // Probes do not wait for the process: the first one after it listens comes at a random part of a period.
+        let readiness = &self.deployments[pod.deployment].spec.readiness;
+        let wait = readiness.initial_delay + readiness.period.mul_f64(unit_below_one(&mut pod.stream));
+        self.queue.at(now + wait, Event::Ready(id));
+        self.start_work(id);
+    }
+
+    /// A process that calls others starts to.
+    fn start_work(&mut self, id: PodId) {
+        let pod = &self.pods[id.0 as usize];
+        match self.deployments[pod.deployment].role {
+            Role::Server => {}
+            Role::Client => self.start_client(id),
+            Role::Proxy => {
+                let name = self.service_name(&self.scenario.load.to);
+                let proxy = self.strategy.proxy.clone().unwrap_or_default();
+                let caller = self.new_caller(id, None, name, &proxy.channel());
+                self.pods[id.0 as usize].caller = caller;
+                self.start_caller(caller);
+            }
+        }
+    }
+
+    /// How a caller addresses a service: by its headless name.
+    pub(super) fn service_name(&self, name: &str) -> Name {
+        Name::Headless(self.services.iter().position(|s| s.name == name).expect("checked: the service exists"))
+    }
+
+    pub(super) fn ready(&mut self, id: PodId) {
+        let now = self.now();
+        let pod = &mut self.pods[id.0 as usize];
+        if pod.phase == Phase::Running {
+            pod.passed_probe = true;
+            pod.moments.ready = Some(now);
+            self.announce(id);
+        }
+    }
+
+    /// Whether the pod is a ready endpoint of its services.
+    pub(super) fn is_ready(&self, id: PodId) -> bool {
+        let pod = &self.pods[id.0 as usize];
+        pod.phase == Phase::Running && pod.passed_probe
+    }
+
+    /// Carries out an event of the scenario's timeline. One for a deployment this strategy does without is skipped.
+    pub(super) fn timeline(&mut self, index: u32) {
+        let event = &self.scenario.events[index as usize];
+        if let Some((deployment, scale)) = event.scale.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
+            self.scale(deployment, scale.replicas);
+        }
+        if let Some(deployment) = event.restart.as_ref().and_then(|e| self.find(&e.deployment)) {
+            let old = self.deployments[deployment].pods.clone();
+            for &pod in &old {
+                self.terminate(pod);
+            }
+            self.replace(deployment, old.len());
+        }
+        if let Some((deployment, kill)) = event.kill.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
+            let pods = self.deployments[deployment].pods.iter().copied();
+            let victims: Vec<PodId> = pods.take(kill.pods as usize).collect();
+            for &pod in &victims {
+                self.kill(pod);
+            }
+            self.replace(deployment, victims.len());
+        }
+    }
+
+    fn find(&self, deployment: &str) -> Option<usize> {
+        self.deployments.iter().position(|d| d.spec.name == deployment)
+    }
+
+    /// The controller replaces pods that went; sidecars come with their client's pod instead.
+    fn replace(&mut self, deployment: usize, pods: usize) {
+        if !self.is_sidecar(deployment) {
+            for _ in 0..pods {
+                self.create_pod(deployment);
+            }
+        }
+    }
+
+    fn is_sidecar(&self, deployment: usize) -> bool {
+        self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::Sidecar
+    }
+
+    fn scale(&mut self, deployment: usize, replicas: u32) {
+        // Sidecars scale with the pods they are in, node proxies with the nodes.
+        let proxy = self.deployments[deployment].role == Role::Proxy;
+        if proxy && self.strategy.balancer != Balancer::Ingress {
+            return;
+        }
+        while self.deployments[deployment].pods.len() < replicas as usize {
+            self.create_pod(deployment);
+        }
+        // A ReplicaSet removes its youngest pods first.
+        while self.deployments[deployment].pods.len() > replicas as usize {
+            let youngest = self.deployments[deployment].pods[replicas as usize..].last().copied();
+            if let Some(pod) = youngest {
+                self.terminate(pod);
+            }
+        }
+    }
+
+    /// SIGTERM. A client process ends at once; a server or a proxy accepts no more connections, sends GOAWAY on those
+    /// it has, and ends with the last of them or at the end of its grace period.
+    fn terminate(&mut self, id: PodId) {
+        let deployment = self.pods[id.0 as usize].deployment;
+        self.forget(id);
+        if self.deployments[deployment].role == Role::Client || self.pods[id.0 as usize].phase == Phase::Starting {
+            self.remove_pod(id);
+            return;
+        }
+        self.pods[id.0 as usize].phase = Phase::Terminating;
+        self.announce(id);
+        let grace = self.deployments[deployment].spec.termination_grace_period;
+        self.drain_connections(id, grace);
+        self.leave_if_done(id);
+        if self.pods[id.0 as usize].phase != Phase::Gone {
+            let now = self.now();
+            self.queue.at(now + grace, Event::Kill(id));
+        }
+    }
+
+    /// SIGKILL: everything it had is cut off.
+    pub(super) fn kill(&mut self, id: PodId) {
+        if self.pods[id.0 as usize].phase == Phase::Gone {
+            return;
+        }
+        self.forget(id);
+        self.remove_pod(id);
+        self.announce(id);
+    }
+
+    /// The deployment counts it no longer.
+    fn forget(&mut self, id: PodId) {
+        let deployment = self.pods[id.0 as usize].deployment;
+        self.deployments[deployment].pods.retain(|&p| p != id);
+    }
+
+    /// A terminating pod leaves with its last connection.
+    pub(super) fn leave_if_done(&mut self, id: PodId) {
+        let pod = &self.pods[id.0 as usize];
+        if pod.phase == Phase::Terminating && pod.connections == 0 {
+            self.remove_pod(id);
+        }
+    }
+
+    /// The process is gone, and its sidecars with it.
+    fn remove_pod(&mut self, id: PodId) {
+        let now = self.now();
+        let pod = &mut self.pods[id.0 as usize];
+        if pod.phase == Phase::Gone {
+            return;
+        }
+        pod.phase = Phase::Gone;
+        pod.moments.removed = Some(now);
+        pod.busy = 0;
+        pod.queue.clear();
+        let caller = std::mem::replace(&mut pod.caller, Id::NONE);
+        let (node, is_sidecar) = (pod.node, pod.host != id);
+        if !is_sidecar {
+            self.places.leave(node);
+        }
+        self.drop_caller(caller);
+        self.stop_client(id);
+        self.cut_connections(id);
+        for other in (0..self.pods.len() as u32).map(PodId) {
+            if other != id && self.pods[other.0 as usize].host == id {
+                self.forget(other);
+                self.remove_pod(other);
+            }
+        }
+    }
+}

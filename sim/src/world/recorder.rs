@@ -1,0 +1,118 @@
+//! What is counted while the world runs.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use lb_core::Nanos;
+use reports::record::{Connections, Requests, Timeline};
+
+use super::calls::End;
+
+/// A histogram of latencies in nanoseconds: 1 us to 1 h; what lies outside counts as the nearest end.
+fn latencies(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, 3_600_000_000_000, digits).expect("constant bounds in order")
+}
+
+/// Counts and distributions of a run.
+pub(crate) struct Recorder {
+    interval: Nanos,
+    bucket_end: Nanos,
+    pub(crate) requests: Requests,
+    /// Why requests failed.
+    pub(crate) errors: BTreeMap<End, u64>,
+    /// Latencies of all requests that ended OK, their sum and the slowest, exact.
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) latency_sum: u128,
+    pub(crate) latency_max: Nanos,
+    /// The present bucket's.
+    bucket_latency: Histogram<u64>,
+    bucket_ok: u32,
+    bucket_failed: u32,
+    pub(crate) hops_sum: u64,
+    pub(crate) hops_max: u32,
+    pub(crate) connections: Connections,
+    open: u64,
+    pub(crate) timeline: Timeline,
+}
+
+impl Recorder {
+    pub(super) fn new(interval: Nanos) -> Self {
+        Self {
+            interval,
+            bucket_end: interval,
+            requests: Requests::default(),
+            errors: BTreeMap::new(),
+            latency: latencies(3),
+            latency_sum: 0,
+            latency_max: Nanos::ZERO,
+            bucket_latency: latencies(2),
+            bucket_ok: 0,
+            bucket_failed: 0,
+            hops_sum: 0,
+            hops_max: 0,
+            connections: Connections::default(),
+            open: 0,
+            timeline: Timeline::default(),
+        }
+    }
+
+    /// A client's request has ended.
+    #[inline]
+    pub(super) fn ended(&mut self, end: End, latency: Nanos, hops: u8) {
+        if end == End::Ok {
+            self.requests.ok += 1;
+            self.bucket_ok += 1;
+            self.latency.saturating_record(latency.0);
+            self.bucket_latency.saturating_record(latency.0);
+            self.latency_sum += u128::from(latency.0);
+            self.latency_max = self.latency_max.max(latency);
+            self.hops_sum += u64::from(hops);
+            self.hops_max = self.hops_max.max(u32::from(hops));
+        } else {
+            self.requests.failed += 1;
+            self.bucket_failed += 1;
+            *self.errors.entry(end).or_default() += 1;
+        }
+    }
+
+    pub(super) fn connection_opened(&mut self) {
+        self.connections.opened += 1;
+        self.open += 1;
+        self.connections.peak = self.connections.peak.max(self.open);
+    }
+
+    pub(super) fn connection_closed(&mut self) {
+        self.connections.closed += 1;
+        self.open -= 1;
+    }
+
+    pub(super) fn bucket_end(&self) -> Nanos {
+        self.bucket_end
+    }
+
+    /// Buckets closed so far.
+    pub(super) fn buckets(&self) -> usize {
+        self.timeline.ok.len()
+    }
+
+    /// Whether the buckets reach up to `end`.
+    pub(super) fn is_complete(&self, end: Nanos) -> bool {
+        self.bucket_end - self.interval >= end
+    }
+
+    pub(super) fn close_bucket(&mut self) {
+        let quantile = |q| (!self.bucket_latency.is_empty()).then(|| millis(self.bucket_latency.value_at_quantile(q)));
+        self.timeline.p50_ms.push(quantile(0.5));
+        self.timeline.p99_ms.push(quantile(0.99));
+        self.timeline.ok.push(std::mem::take(&mut self.bucket_ok));
+        self.timeline.failed.push(std::mem::take(&mut self.bucket_failed));
+        self.timeline.connections.push(self.open as u32);
+        self.bucket_latency.reset();
+        self.bucket_end += self.interval;
+    }
+}
+
+/// Nanoseconds as milliseconds.
+pub(crate) fn millis(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
