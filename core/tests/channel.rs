@@ -233,6 +233,22 @@ fn pick_first_has_one_connection_and_rests_when_it_is_lost() {
     assert!(outputs.iter().any(|o| matches!(o, Output::Connect { .. })), "{outputs:?}");
 }
 
+#[test]
+fn pick_first_comes_back_to_an_endpoint_whose_back_off_ended_during_the_walk() {
+    let mut config = ChannelConfig::default();
+    config.backoff.jitter = 0.0;
+    let mut d = Driver::new(&config);
+    assert_eq!(d.outputs(), [Output::Resolve]);
+    let (_, first) = connect(&d.resolved(&["a", "b"])[0]);
+    // a refuses at once; b hangs for longer than a's back-off of 1 s, then refuses too.
+    let (name, second) = connect(&d.tell(Input::ConnectFailed(first))[0]);
+    assert_eq!(name, "b");
+    assert_eq!(d.at(s(1)), [], "a may be tried again, but the walk is at b");
+    d.now = s(3);
+    let retried: Vec<String> = d.tell(Input::ConnectFailed(second)).iter().map(|o| connect(o).0).collect();
+    assert_eq!(retried, ["a", "b"], "the walk has failed: both are tried again as their back-offs allow");
+}
+
 /// What a host may do next, at random.
 #[derive(Debug, Clone)]
 enum Step {

@@ -5,7 +5,7 @@ pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
@@ -65,7 +65,7 @@ pub(crate) fn short(x: f64) -> String {
 pub(crate) fn sig5(x: f64) -> String {
     let a = x.abs();
     let decimals = match a {
-        _ if !x.is_finite() || a == 0.0 || a < 0.000_005 || a >= 10_000.0 => return short(x),
+        _ if !(0.000_005..10_000.0).contains(&a) => return short(x),
         _ if a < 1.0 => 5,
         _ if a < 10.0 => 4,
         _ if a < 100.0 => 3,

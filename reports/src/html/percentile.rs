@@ -15,9 +15,12 @@ use crate::record::{RunRecord, StrategyRecord};
 const NINES: [(f64, &str); 6] =
     [(0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"), (0.99999, "99.999 %")];
 
+/// A strategy's place in the record, the strategy, and its points as (nines, ms).
+type Line<'a> = (usize, &'a StrategyRecord, Vec<(f64, f64)>);
+
 /// `None` if no strategy has a distribution.
 pub(super) fn figure(record: &RunRecord) -> Option<Figure> {
-    let lines: Vec<(usize, &StrategyRecord, Vec<(f64, f64)>)> = record
+    let lines: Vec<Line<'_>> = record
         .strategies
         .iter()
         .enumerate()
@@ -51,7 +54,7 @@ fn points(s: &StrategyRecord) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn finding(lines: &[(usize, &StrategyRecord, Vec<(f64, f64)>)]) -> String {
+fn finding(lines: &[Line<'_>]) -> String {
     let tail = |s: &StrategyRecord| (s.latency_ms.p50 > 0.0).then(|| s.latency_ms.p99 / s.latency_ms.p50);
     let mut tails: Vec<(&str, f64)> = lines.iter().filter_map(|(_, s, _)| Some((s.name.as_str(), tail(s)?))).collect();
     tails.sort_by(|a, b| f64::total_cmp(&a.1, &b.1));
@@ -67,13 +70,7 @@ fn finding(lines: &[(usize, &StrategyRecord, Vec<(f64, f64)>)]) -> String {
     }
 }
 
-fn draw(
-    c: &mut Canvas<'_>,
-    size: Size,
-    lines: &[(usize, &StrategyRecord, Vec<(f64, f64)>)],
-    nines: f64,
-    (low, high): (f64, f64),
-) {
+fn draw(c: &mut Canvas<'_>, size: Size, lines: &[Line<'_>], nines: f64, (low, high): (f64, f64)) {
     let names: Vec<String> = lines.iter().map(|(_, s, _)| shorten(&s.name, 18)).collect();
     let room = end_label_room(names.iter().map(String::as_str)).min(size.width * 0.42);
     let (left, right, top, bottom) = (46.0, size.width - room, 20.0, size.height - 24.0);
@@ -90,7 +87,7 @@ fn draw(
     for (quantile, text) in NINES {
         let at = x.px(-log10(1.0 - quantile));
         let width = super::text::width_px(text);
-        if -log10(1.0 - quantile) > nines * 1.001 || at - width / 2.0 < last_end + 8.0 {
+        if -log10(1.0 - quantile) > nines * 1.001 || at - width / 2.0 < last_end + 3.0 {
             continue;
         }
         last_end = at + width / 2.0;

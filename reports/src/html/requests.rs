@@ -6,9 +6,10 @@ use super::colour::{HEAT_LEVELS, INK, MUTED, PAPER, heat, heat_level, series};
 use super::figure::{Figure, finding, main_sizes};
 use super::text::shorten;
 use super::time::{Columns, Frame, Track};
+use crate::measure::imbalance;
 use crate::number::{count, percent, plural, short, sig3};
 use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
-use crate::summary;
+use crate::summary::{self, EVEN};
 use crate::verdict;
 
 /// Most pods that are drawn as bands.
@@ -300,6 +301,11 @@ fn finding_of(record: &RunRecord, s: &StrategyRecord, role: Role, pods: &[usize]
         && let Some(spread) = summary::spread(record, s)
     {
         return finding(&verdict::spread_of(s, &spread));
+    }
+    let counts: Vec<u64> = pods.iter().map(|&i| s.pods[i].requests).collect();
+    if pods.len() > 1 && imbalance(&counts) <= EVEN {
+        let pods = plural(pods.len() as u64, &format!("{} pod", word(role)));
+        return format!("{pods} share {} evenly.", plural(total, "request"));
     }
     let busiest = pods.iter().copied().max_by_key(|&i| (s.pods[i].requests, usize::MAX - i)).unwrap_or(pods[0]);
     let part = s.pods[busiest].requests as f64 / total as f64;

@@ -38,9 +38,9 @@ pub(super) fn expectations(record: &RunRecord) -> String {
     };
     let mut html = expectation_table(&shown, names, &caption);
     if !hidden.is_empty() {
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<details class=\"more\"><summary>{} more, all hold</summary>{}</details>\n",
+            "<details class=\"more\"><summary>{} more, all hold</summary>{}</details>",
             hidden.len(),
             expectation_table(&hidden, names, "The other expectations")
         );

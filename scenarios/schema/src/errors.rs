@@ -164,6 +164,11 @@ impl Report {
         self.found.is_empty()
     }
 
+    /// Whether there is already more than anyone reads: then looking for a good hint is not worth the time.
+    pub(crate) fn is_long(&self) -> bool {
+        self.found.len() > 10 * PRINTED
+    }
+
     /// The problems in the order of their places; those of one place in the order they were found.
     pub(crate) fn into_errors(mut self, file: &str, source: &Source<'_>) -> Errors {
         self.found.sort_by_key(|(offset, ..)| *offset);

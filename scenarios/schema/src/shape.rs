@@ -54,7 +54,7 @@ pub(crate) struct Shaped {
 /// Fits the tree into the schema.
 pub(crate) fn fit(parsed: &Parsed, source: &Source<'_>, report: &mut Report) -> Shaped {
     let root = schema::shared();
-    let mut walk = Walk { root, source, report, in_doubt: parsed.lost.clone() };
+    let mut walk = Walk { root, source, report, lost: &parsed.lost, in_doubt: parsed.lost.clone() };
     let json = walk.fit(root, &parsed.root, "", "");
     Shaped { json, in_doubt: walk.in_doubt }
 }
@@ -76,6 +76,7 @@ struct Walk<'s, 'r> {
     root: &'s Json,
     source: &'r Source<'r>,
     report: &'r mut Report,
+    lost: &'r BTreeSet<String>,
     in_doubt: BTreeSet<String>,
 }
 
@@ -132,6 +133,10 @@ impl<'s> Walk<'s, '_> {
 
     /// `node` as JSON that fits `schema`; where it does not, says so and takes a stand-in. `name` is its key.
     fn fit(&mut self, schema: &'s Json, node: &Node, path: &str, name: &str) -> Json {
+        // What is left of a value that a syntax error has cut says nothing.
+        if self.lost.contains(path) {
+            return self.stand_in(schema, 0);
+        }
         let (definition, definition_name) = self.resolve(schema);
         let doubts = self.in_doubt.len();
         let found = match (self.kind(definition), &node.value) {

@@ -134,7 +134,7 @@ pub(crate) fn parse(source: &Source<'_>, text: &str, report: &mut Report) -> Opt
         return None;
     }
     let lines: Vec<usize> = places.into_iter().map(|(line, ..)| line).collect();
-    let keys: Vec<&str> = lines.iter().map(|line| plain_key(source.line(*line))).collect::<Option<_>>()?;
+    let keys: Vec<Vec<&str>> = lines.iter().map(|line| plain_keys(source.line(*line))).collect::<Option<_>>()?;
     let mut rest = text.as_bytes().to_vec();
     for line in &lines {
         rest[source.line_range(*line)].fill(b' ');
@@ -142,24 +142,51 @@ pub(crate) fn parse(source: &Source<'_>, text: &str, report: &mut Report) -> Opt
     let rest = String::from_utf8(rest).ok()?;
     let table = DeTable::parse(&rest).ok()?;
     let root = Node { span: table.span(), value: Node::table(table.into_inner()) };
-    let at = |line: usize| source.line_range(line).start;
-    let lost = lines.iter().zip(keys).map(|(line, key)| home(&root, source, at(*line), key)).collect();
+    let lost = lines.iter().zip(keys).flat_map(|(line, keys)| {
+        let home = home(&root, source, source.line_range(*line).start);
+        keys.into_iter().map(move |key| home.path_of(key))
+    });
+    let lost = lost.collect();
     Some(Parsed { root, lost })
 }
 
-/// The key of a line that is nothing but `key = value`.
-fn plain_key(line: &str) -> Option<&str> {
-    let (key, _) = line.split_once('=')?;
-    let key = key.trim();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    (!key.is_empty() && key.chars().all(plain)).then_some(key)
+/// The keys that a line of the form `key = value` sets: the first, and whatever else stands before an `=`, should the
+/// mistake be a missing line end. `None` if the line is something else.
+fn plain_keys(line: &str) -> Option<Vec<&str>> {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let (first, _) = line.split_once('=')?;
+    let first = first.trim();
+    if first.is_empty() || !first.chars().all(word) || line.contains('\r') {
+        return None;
+    }
+    let before = line.match_indices('=').map(|(at, _)| {
+        let text = line[..at].trim_end();
+        let start = text.rfind(|c| !word(c)).map_or(0, |i| i + text[i..].chars().next().map_or(1, char::len_utf8));
+        &text[start..]
+    });
+    Some(before.filter(|key| !key.is_empty()).collect())
 }
 
-/// The path of what `key` on a line of its own at `offset` would have set: a key of the last table opened above, or
-/// some part of a value that spans lines, of which the whole is then in doubt.
-fn home(root: &Node, source: &Source<'_>, offset: usize, key: &str) -> String {
+/// Where a line belongs.
+enum Home {
+    /// To this table.
+    Table(String),
+    /// To some part of this value, which spans lines and is now in doubt as a whole.
+    Value(String),
+}
+
+impl Home {
+    fn path_of(&self, key: &str) -> String {
+        match self {
+            Self::Table(path) => join(path, key),
+            Self::Value(path) => path.clone(),
+        }
+    }
+}
+
+/// To what a line that starts at `offset` belongs: the value around it, or the last table opened above.
+fn home(root: &Node, source: &Source<'_>, offset: usize) -> Home {
     let mut last_header = (0, String::new());
-    let mut around = None;
     let mut open = vec![(root, String::new())];
     while let Some((node, path)) = open.pop() {
         let header = source.slice(&node.span).starts_with('[') && matches!(node.value, Value::Table(_));
@@ -167,8 +194,7 @@ fn home(root: &Node, source: &Source<'_>, offset: usize, key: &str) -> String {
             last_header = (node.span.start, path.clone());
         }
         if !path.is_empty() && !header && node.span.contains(&offset) {
-            around = Some(path);
-            continue;
+            return Home::Value(path);
         }
         match &node.value {
             Value::Table(entries) => {
@@ -180,7 +206,7 @@ fn home(root: &Node, source: &Source<'_>, offset: usize, key: &str) -> String {
             _ => {}
         }
     }
-    around.unwrap_or_else(|| join(&last_header.1, key))
+    Home::Table(last_header.1)
 }
 
 /// `path.step`
@@ -226,6 +252,7 @@ mod tests {
     fn a_broken_line_is_left_out_with_its_path() {
         assert_eq!(lost("a = 10s\nb = 1"), Some(vec!["a".to_owned()]));
         assert_eq!(lost("[[d]]\nx = 1\n[[d]]\ny = \nz = 1"), Some(vec!["d.1.y".to_owned()]));
+        assert_eq!(lost("a = 1 é b = 2"), Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(lost("[t]\nx = {\n y = oops,\n z = 2\n}\n"), Some(vec!["t.x".to_owned()]));
     }
 

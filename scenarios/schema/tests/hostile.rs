@@ -59,7 +59,7 @@ fn char_boundary(text: &str, at: usize) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn any_text(text in "(?s).{0,400}") {
@@ -115,7 +115,7 @@ fn deep_nesting_is_refused_not_followed() {
 
 #[test]
 fn many_mistakes_do_not_take_long_to_print() {
-    let errors = scenarios::parse("x.toml", &"[[expect]]\nx=1\n".repeat(50_000)).unwrap_err();
+    let errors = scenarios::parse("x.toml", &"[[expect]]\nx=1\n".repeat(10_000)).unwrap_err();
     assert!(errors.problems().len() > 50_000);
     assert!(errors.to_string().len() < 100_000);
     let line = format!("title = [{}]", "1,".repeat(300_000));

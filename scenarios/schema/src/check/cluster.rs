@@ -1,5 +1,7 @@
 //! Rules of the cluster and what runs in it.
 
+use std::collections::HashSet;
+
 use lb_core::Nanos;
 
 use super::Check;
@@ -109,10 +111,11 @@ impl Check<'_> {
                 let rule = format!("service `{}` selects no deployment", service.name);
                 self.problem(&list, rule, "name one at least: `deployments = [\"server\"]`");
             }
+            let mut seen = HashSet::new();
             for (j, name) in service.deployments.iter().enumerate() {
                 let path = format!("{list}.{j}");
                 self.refers(&path, "deployment", name);
-                if service.deployments[..j].contains(name) {
+                if !seen.insert(name) {
                     self.problem(&path, format!("deployment `{name}` is in the list twice"), "keep one of the two");
                 }
             }

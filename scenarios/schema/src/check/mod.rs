@@ -8,7 +8,7 @@ mod expect;
 mod strategy;
 mod workload;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
 
 use lb_core::Nanos;
@@ -30,11 +30,12 @@ pub(crate) fn check(
     source: &Source<'_>,
     report: &mut Report,
 ) {
-    let mut cx = Check { scenario, tree, in_doubt, source, report, declared: Declared::default() };
+    let deployments = scenario.deployments.iter().enumerate().map(|(i, d)| (d.name.as_str(), i)).collect();
+    let mut cx = Check { scenario, tree, in_doubt, source, report, declared: Declared::default(), deployments };
     cx.declared = Declared {
-        deployments: cx.names("deployment", scenario.deployments.iter().map(|d| d.name.as_str()).collect()),
-        services: cx.names("service", scenario.services.iter().map(|s| s.name.as_str()).collect()),
-        strategies: cx.names("strategy", scenario.strategies.iter().map(|s| s.name.as_str()).collect()),
+        deployments: cx.names("deployment", scenario.deployments.iter().map(|d| &d.name)),
+        services: cx.names("service", scenario.services.iter().map(|s| &s.name)),
+        strategies: cx.names("strategy", scenario.strategies.iter().map(|s| &s.name)),
     };
     cx.run();
     cx.cluster();
@@ -53,14 +54,20 @@ struct Check<'a> {
     source: &'a Source<'a>,
     report: &'a mut Report,
     declared: Declared<'a>,
+    deployments: HashMap<&'a str, usize>,
 }
 
 /// The names that references may mean; `None` where not all of them are known for certain.
 #[derive(Default)]
 struct Declared<'a> {
-    deployments: Option<Vec<&'a str>>,
-    services: Option<Vec<&'a str>>,
-    strategies: Option<Vec<&'a str>>,
+    deployments: Option<Names<'a>>,
+    services: Option<Names<'a>>,
+    strategies: Option<Names<'a>>,
+}
+
+struct Names<'a> {
+    in_order: Vec<&'a str>,
+    set: HashSet<&'a str>,
 }
 
 impl<'a> Check<'a> {
@@ -69,13 +76,11 @@ impl<'a> Check<'a> {
         if title.trim().is_empty() {
             self.problem("title", "`title` is empty", "ask the scenario's question in one line");
         }
-        self.within(
-            "duration",
-            *duration,
-            Nanos(1),
-            LONGEST_RUN,
-            "that is 7 days; one cycle of what the scenario asks about is enough",
-        );
+        self.positive("duration", *duration, "a run takes some time, such as \"60s\"");
+        if *duration > LONGEST_RUN {
+            let rule = format!("`duration` is {duration}; it must be at most {LONGEST_RUN} (7 days)");
+            self.problem("duration", rule, "a run of minutes or hours shows what this one does");
+        }
         let at_least = Nanos(duration.0.div_ceil(MOST_INTERVALS));
         if *interval == Nanos::ZERO {
             self.problem(
@@ -83,7 +88,7 @@ impl<'a> Check<'a> {
                 "`interval` is 0s; a timeline needs buckets of some width",
                 "leave it out to get 1s",
             );
-        } else if self.sound("duration") && interval > duration {
+        } else if self.sound("duration") && *duration > Nanos::ZERO && interval > duration {
             let rule = format!("`interval` is {interval}, longer than the run ({duration})");
             // By default the interval is 1 s: then it is the duration that stands in the file.
             let path = if self.given("interval") { "interval" } else { "duration" };
@@ -97,26 +102,23 @@ impl<'a> Check<'a> {
 
     /// Reports `rule` at `path`, unless what stands there is in doubt.
     fn problem<H: Into<String>>(&mut self, path: &str, rule: impl Into<String>, hint: H) {
-        if self.sound(path) {
+        if self.certain(path) {
             let (node, _) = self.tree.at(path);
             self.report.add(node.span.start, rule, hint.into());
         }
     }
 
+    /// Whether nothing at `path` or around it is in doubt. Something in it may be.
+    fn certain(&self, path: &str) -> bool {
+        let ends = path.match_indices('.').map(|(dot, _)| dot).chain([path.len()]);
+        !ends.into_iter().any(|end| self.in_doubt.contains(&path[..end]))
+    }
+
     /// Whether nothing at `path`, around it or in it is in doubt.
     fn sound(&self, path: &str) -> bool {
-        let mut around = path;
-        loop {
-            if self.in_doubt.contains(around) {
-                return false;
-            }
-            match around.rfind('.') {
-                Some(dot) => around = &around[..dot],
-                None => break,
-            }
-        }
         let within = format!("{path}.");
-        !self.in_doubt.range(within.clone()..).next().is_some_and(|next| next.starts_with(&within))
+        let in_it = self.in_doubt.range(within.clone()..).next().is_some_and(|next| next.starts_with(&within));
+        self.certain(path) && !in_it
     }
 
     /// Whether the file itself has something at `path`, rather than a default.
@@ -174,30 +176,33 @@ impl<'a> Check<'a> {
     }
 
     /// Every declared name of a list, or `None` if some of them are in doubt.
-    fn names(&self, list: &str, names: Vec<&'a str>) -> Option<Vec<&'a str>> {
+    fn names(&self, list: &str, names: impl Iterator<Item = &'a String>) -> Option<Names<'a>> {
+        let in_order: Vec<&str> = names.map(String::as_str).collect();
         let known = |i: usize| {
             let item = join(list, &i.to_string());
             !self.in_doubt.contains(&item) && self.sound(&join(&item, "name"))
         };
-        (!self.in_doubt.contains(list) && (0..names.len()).all(known)).then_some(names)
+        let all_known = !self.in_doubt.contains(list) && (0..in_order.len()).all(known);
+        all_known.then(|| Names { set: in_order.iter().copied().collect(), in_order })
     }
 
-    fn declared(&self, list: &str) -> Option<&[&'a str]> {
+    fn declared(&self, list: &str) -> Option<&Names<'a>> {
         match list {
-            "deployment" => self.declared.deployments.as_deref(),
-            "service" => self.declared.services.as_deref(),
-            _ => self.declared.strategies.as_deref(),
+            "deployment" => self.declared.deployments.as_ref(),
+            "service" => self.declared.services.as_ref(),
+            _ => self.declared.strategies.as_ref(),
         }
     }
 
     /// `name` must be declared in `list`. True if it is, false if it is not or cannot be told.
     fn refers(&mut self, path: &str, list: &str, name: &str) -> bool {
         let Some(names) = self.declared(list) else { return false };
-        if names.contains(&name) {
+        if names.set.contains(name) {
             return self.sound(path);
         }
         let none = format!("declare it: [[{list}]] with name = \"{name}\"");
-        let hint = did_you_mean(name, names.iter().copied(), &none);
+        let candidates = if self.report.is_long() { &[] } else { names.in_order.as_slice() };
+        let hint = did_you_mean(name, candidates.iter().copied(), &none);
         self.problem(path, format!("{list} `{name}` is not declared"), hint);
         false
     }
@@ -211,6 +216,6 @@ impl<'a> Check<'a> {
 
     /// The index of a deployment by its name.
     fn deployment(&self, name: &str) -> Option<usize> {
-        self.scenario.deployments.iter().position(|deployment| deployment.name == name)
+        self.deployments.get(name).copied()
     }
 }

@@ -1,10 +1,19 @@
 //! Rules of the strategies that are compared.
 
+use std::collections::HashSet;
+
 use lb_core::Nanos;
 use lb_core::channel::{ChannelConfig, ResolverConfig};
 
 use super::Check;
 use crate::{Balancer, Proxy, Strategy};
+
+/// What the strategies need to know of the called service.
+struct Called<'a> {
+    deployments: HashSet<&'a str>,
+    /// Whether connections to it may have an age of the deployment's. True if that is not known.
+    aged: bool,
+}
 
 impl Check<'_> {
     pub(super) fn strategies(&mut self) {
@@ -15,26 +24,30 @@ impl Check<'_> {
         }
         let names: Vec<&str> = strategies.iter().map(|s| s.name.as_str()).collect();
         self.unique("strategy", &names);
+        let called = self.called().map(|(_, service)| service.deployments.as_slice());
+        let aged = |name: &String| {
+            self.deployment(name).is_none_or(|i| self.scenario.deployments[i].max_connection_age.is_some())
+        };
+        let called = Called {
+            deployments: called.unwrap_or_default().iter().map(String::as_str).collect(),
+            aged: called.is_none_or(|deployments| deployments.iter().any(aged)),
+        };
         for (i, strategy) in strategies.iter().enumerate() {
             let path = format!("strategy.{i}");
             if !self.in_doubt.contains(&path) {
-                self.strategy(&path, strategy);
+                self.strategy(&path, strategy, &called);
             }
         }
     }
 
-    fn strategy(&mut self, path: &str, strategy: &Strategy) {
+    fn strategy(&mut self, path: &str, strategy: &Strategy, called: &Called<'_>) {
         self.channel(&format!("{path}.client"), &strategy.client);
         // The grace may be this strategy's own while the age is that of the deployment.
-        let aged = |name: &String| {
-            self.deployment(name).is_none_or(|i| self.scenario.deployments[i].max_connection_age.is_some())
-        };
-        let aged = self.called().is_none_or(|(_, service)| service.deployments.iter().any(aged));
-        self.age(path, ("max_age", strategy.max_age), ("max_age_grace", strategy.max_age_grace), aged);
+        self.age(path, ("max_age", strategy.max_age), ("max_age_grace", strategy.max_age_grace), called.aged);
 
         let at = format!("{path}.proxy");
         let balancer = format!("{path}.balancer");
-        if !self.sound(&balancer) {
+        if !self.certain(&balancer) {
             return;
         }
         match (&strategy.proxy, strategy.balancer.has_proxy()) {
@@ -42,16 +55,16 @@ impl Check<'_> {
                 let rule = "`proxy` is given, but with this balancer requests pass none";
                 self.problem(&at, rule, "delete it, or let `balancer` be \"ingress\", \"sidecar\" or \"node_proxy\"");
             }
-            (Some(proxy), true) => self.proxy(&at, strategy.balancer, proxy),
-            (None, true) if self.sound(&at) => self.proxy(&at, strategy.balancer, &Proxy::default()),
+            (Some(proxy), true) => self.proxy(&at, strategy.balancer, proxy, called),
+            (None, true) if self.certain(&at) => self.proxy(&at, strategy.balancer, &Proxy::default(), called),
             (None, _) => {}
         }
     }
 
-    fn proxy(&mut self, path: &str, balancer: Balancer, proxy: &Proxy) {
+    fn proxy(&mut self, path: &str, balancer: Balancer, proxy: &Proxy, called: &Called<'_>) {
         let place = format!("{path}.deployment");
         let name = &proxy.deployment;
-        if !self.given(&place) && self.declared("deployment").is_some_and(|names| !names.contains(&name.as_str())) {
+        if !self.given(&place) && self.declared("deployment").is_some_and(|names| !names.set.contains(name.as_str())) {
             // Nothing in the file has this name; the balancer is what asks for it.
             let rule = format!("this balancer needs a deployment that describes the proxy; `{name}` is not declared");
             let balancer = path.replace(".proxy", ".balancer");
@@ -60,7 +73,7 @@ impl Check<'_> {
             );
             self.problem(&balancer, rule, hint);
         } else if self.refers(&place, "deployment", name) {
-            let called = self.called().is_some_and(|(_, service)| service.deployments.contains(name));
+            let called = called.deployments.contains(name.as_str());
             if called || (self.sound("load.from") && *name == self.scenario.load.from) {
                 let who = if called { "called" } else { "calling" };
                 let rule = format!("the proxy's deployment `{name}` is the {who} one");

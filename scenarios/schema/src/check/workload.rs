@@ -33,7 +33,7 @@ impl Check<'_> {
             }
         }
 
-        if self.sound("load.closed") && self.sound("load.open") {
+        if self.certain("load.closed") && self.certain("load.open") {
             match (&load.closed, &load.open) {
                 (None, None) => {
                     let hint = "add `closed = { concurrency = 10 }` or `open = { rate = \"500/s\" }`";
@@ -107,7 +107,7 @@ impl Check<'_> {
                 self.refers(&format!("{path}.{name}.deployment"), "deployment", deployment);
             }
         }
-        if actions.iter().all(|(name, _)| self.sound(&format!("{path}.{name}"))) {
+        if actions.iter().all(|(name, _)| self.certain(&format!("{path}.{name}"))) {
             let mut given: Vec<String> =
                 actions.iter().filter(|(_, d)| d.is_some()).map(|(name, _)| format!("{path}.{name}")).collect();
             given.sort_by_key(|path| self.tree.at(path).0.span.start);

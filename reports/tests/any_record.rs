@@ -1,0 +1,153 @@
+//! Whatever a record holds, drawing and measuring it does not panic, and the page stays well formed.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use reports::record::*;
+use reports::{Measure, Pods, measure};
+
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        4 => 0.0..200.0f64,
+        1 => Just(0.0),
+        1 => Just(1.0),
+        1 => -10.0..10.0f64,
+        1 => prop_oneof![Just(f64::MAX), Just(f64::MIN), Just(f64::MIN_POSITIVE), Just(f64::INFINITY), Just(1e15)],
+    ]
+}
+
+fn count() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => 0..1000u64, 1 => Just(0), 1 => Just(u64::MAX)]
+}
+
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![Just("server".to_owned()), Just(String::new()), "[a-z<>&\"é→\\-]{0,30}"]
+}
+
+fn pod() -> impl Strategy<Value = PodRecord> {
+    let role = prop_oneof![Just(Role::Client), Just(Role::Proxy), Just(Role::Server), Just(Role::Server)];
+    ((word(), word(), role, word(), count(), number()), (number(), vec(option::of(number()), 7))).prop_map(
+        |((name, deployment, role, node, requests, share), (created_s, moments))| PodRecord {
+            name,
+            deployment,
+            role,
+            node,
+            requests,
+            share,
+            created_s,
+            started_s: moments[0],
+            ready_s: moments[1],
+            published_s: moments[2],
+            resolved_s: moments[3],
+            connected_s: moments[4],
+            first_request_s: moments[5],
+            removed_s: moments[6],
+        },
+    )
+}
+
+fn timeline() -> impl Strategy<Value = Timeline> {
+    let counts = || vec(prop_oneof![0..50u32, Just(u32::MAX)], 0..6);
+    (
+        vec(counts(), 0..16),
+        counts(),
+        counts(),
+        vec(option::of(number()), 0..6),
+        vec(option::of(number()), 0..6),
+        counts(),
+    )
+        .prop_map(|(requests_per_pod, ok, failed, p50_ms, p99_ms, connections)| Timeline {
+            requests_per_pod,
+            ok,
+            failed,
+            p50_ms,
+            p99_ms,
+            connections,
+        })
+}
+
+fn strategy() -> impl Strategy<Value = StrategyRecord> {
+    (
+        (word(), word(), count(), count(), count()),
+        (vec(number(), 9), vec((number(), number()), 0..6), vec((word(), word(), count()), 0..3)),
+        (vec(pod(), 0..16), timeline()),
+    )
+        .prop_map(|((name, summary, started, ok, failed), (n, quantiles, errors), (pods, timeline))| {
+            StrategyRecord {
+                name,
+                summary,
+                requests: Requests { started, ok, failed },
+                errors: errors.into_iter().map(|(code, reason, count)| ErrorCount { code, reason, count }).collect(),
+                latency_ms: Latency { mean: n[0], p50: n[1], p90: n[2], p99: n[3], p999: n[4], max: n[5] },
+                latency_quantiles: quantiles
+                    .into_iter()
+                    .map(|(quantile, ms)| Quantile { quantile: quantile / 200.0, ms })
+                    .collect(),
+                node_hops: Hops { mean: n[6], max: 3 },
+                connections: Connections { opened: started, closed: ok, goaways: failed, peak: started },
+                imbalance: n[7],
+                jain: n[8],
+                pods,
+                timeline,
+            }
+        })
+}
+
+fn record() -> impl Strategy<Value = RunRecord> {
+    (
+        (word(), word(), number(), number()),
+        vec((number(), word()), 0..5),
+        vec(strategy(), 0..4),
+        vec((word(), word(), option::of(number()), any::<bool>()), 0..9),
+    )
+        .prop_map(|((scenario, title, duration_s, interval_s), events, strategies, expectations)| RunRecord {
+            version: RECORD_VERSION,
+            scenario,
+            title,
+            scenario_hash: String::new(),
+            host: "sim".to_owned(),
+            program: String::new(),
+            seed: 0,
+            duration_s,
+            interval_s,
+            reproduce: String::new(),
+            events: events.into_iter().map(|(at_s, label)| EventRecord { at_s, label }).collect(),
+            strategies,
+            expectations: expectations
+                .into_iter()
+                .map(|(text, strategy, measured, holds)| ExpectationRecord {
+                    text,
+                    strategy,
+                    metric: String::new(),
+                    bound: String::new(),
+                    measured,
+                    holds,
+                })
+                .collect(),
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_panics(record in record(), from_s in option::of(number()), until_s in option::of(number())) {
+        let html = reports::html::render(&record);
+        prop_assert_eq!(html.matches("<svg ").count(), html.matches("</svg>").count());
+        prop_assert!(!html.contains("NaN"), "NaN on the page");
+        prop_assert!(html.len() < 1_000_000);
+        let _ = reports::terminal::table(&record, true);
+        let _ = reports::verdict::sentence(&record);
+        for s in &record.strategies {
+            for metric in reports::measure::METRICS {
+                for pods in [Pods::All, Pods::Initial, Pods::New] {
+                    let what = Measure {
+                        metric: (*metric).to_owned(), deployments: vec!["server".to_owned()], pods, from_s, until_s,
+                    };
+                    let _ = measure(s, record.interval_s, &what);
+                    let _ = what.describe();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The page and the table, looked at as text.
+
+mod common;
+
+use common::{empty, headless, hundred, strategies, three};
+use reports::html::render;
+use reports::record::RunRecord;
+use reports::terminal::table;
+
+fn all() -> Vec<RunRecord> {
+    vec![headless(), three(), strategies(), hundred(), empty()]
+}
+
+#[test]
+fn the_same_record_gives_the_same_bytes() {
+    for record in all() {
+        assert!(render(&record) == render(&record.clone()), "{}", record.scenario);
+    }
+}
+
+#[test]
+fn the_first_screen_is_in_order() {
+    let html = render(&three());
+    let at = |what: &str| html.find(what).unwrap_or_else(|| panic!("{what} is not on the page"));
+    let order = [
+        at("<h1>sidecar reaches the new server pods"),
+        at("1 of 6 expectations failed"),
+        at("<table class=\"compare\">"),
+        at("Latency percentiles of 3 strategies"),
+        at("cargo run -p sim -- scenarios/three.toml --seed 1"),
+        at("<h2 id=\"strategy-0\">headless"),
+        at("60 s scale server 3 → 5"),
+        at("no caller learnt its address"),
+        at("href=\"run.json\""),
+    ];
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn the_page_is_small_and_needs_nothing_from_outside() {
+    for record in all() {
+        let html = render(&record);
+        assert!(html.len() < 1_000_000, "{}: {} bytes", record.scenario, html.len());
+        for foreign in ["<script", "http:", "https:", "//", "url(", "@import", "<link", "<img"] {
+            assert!(!html.contains(foreign), "{}: {foreign}", record.scenario);
+        }
+    }
+}
+
+#[test]
+fn many_strategies_of_many_pods_stay_below_a_megabyte() {
+    let mut record = hundred();
+    let one = record.strategies[0].clone();
+    record.strategies = vec![one; 7];
+    let size = render(&record).len();
+    assert!(size < 1_000_000, "{size} bytes");
+}
+
+#[test]
+fn ids_are_unique_and_every_picture_has_words() {
+    let html = render(&strategies());
+    let mut ids: Vec<&str> = html.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    assert_eq!(html.matches("<svg ").count(), html.matches(" role=\"img\" aria-label=\"").count());
+    assert_eq!(html.matches("<svg class=\"wide").count(), html.matches("<svg class=\"narrow").count());
+}
+
+#[test]
+fn names_cannot_become_markup() {
+    let evil = "</svg><script>alert(\"1\")</script>&'";
+    let mut record = three();
+    record.scenario = evil.to_owned();
+    record.title = evil.to_owned();
+    record.reproduce = evil.to_owned();
+    record.program = evil.to_owned();
+    record.host = evil.to_owned();
+    record.scenario_hash = evil.to_owned();
+    record.events[0].label = evil.to_owned();
+    for e in &mut record.expectations {
+        (e.text, e.strategy, e.metric, e.bound) = (evil.to_owned(), evil.to_owned(), evil.to_owned(), evil.to_owned());
+    }
+    for s in &mut record.strategies {
+        s.name = evil.to_owned();
+        s.summary = evil.to_owned();
+        for e in &mut s.errors {
+            (e.code, e.reason) = (evil.to_owned(), evil.to_owned());
+        }
+        for p in &mut s.pods {
+            (p.name, p.node, p.deployment) = (evil.to_owned(), evil.to_owned(), evil.to_owned());
+        }
+    }
+    let html = render(&record);
+    assert!(!html.contains("<script"));
+    // Names are cut in plots, whole elsewhere.
+    assert!(html.contains("&lt;/svg&gt;&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&amp;&#39;"));
+    assert_eq!(html.matches("<svg ").count(), html.matches("</svg>").count());
+}
+
+#[test]
+fn the_table_fits_a_hundred_columns_and_is_plain_without_colour() {
+    for record in all() {
+        let text = table(&record, false);
+        assert!(!text.contains('\x1b'));
+        for line in text.lines() {
+            assert!(line.chars().count() <= 100, "{}: {line}", line.chars().count());
+            assert_eq!(line, line.trim_end());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_three() {
+    assert_eq!(
+        table(&three(), false),
+        "\
+strategy          p50   p99  p99.9  errors  goodput  imbalance  new pods  hops   conns     Δp99
+                   ms    ms     ms            per s   max/mean  1st req.  mean  opened  to base
+headless         12.0  31.2   42.5       0      344       1.67     never  0.67       5     base
+sidecar          12.4  28.5   38.0       0      344       1.36    6.60 s  0.67       5   −8.6 %
+ingress-max-age  15.7  40.8   55.6   0.1 %      343       1.37    7.00 s  1.60      65    +31 %
+
+✓ headless: the two new pods get no request for the rest of the run
+    pods.requests of new server pods from 60 s: 0, expected == 0
+✓ sidecar: new pods get traffic within 10 s
+    time_to_traffic_s.max of new server pods: 6.6, expected <= 10
+✓ ingress-max-age: new pods get traffic within 10 s
+    time_to_traffic_s.max of new server pods: 7, expected <= 10
+✓ sidecar: every server ends within 1 % of even
+    imbalance of server pods from 80 s: 1.0019, expected <= 1.01
+✗ ingress-max-age: no request fails
+    requests.failed: 40, expected == 0
+✓ ingress-max-age: the proxy adds up to two node hops
+    node_hops.max: 2, expected <= 3
+"
+    );
+}
+
+#[test]
+fn colour_marks_the_best_and_the_failed() {
+    let text = table(&three(), true);
+    assert!(text.contains("\x1b[1m 28.5\x1b[0m") || text.contains("\x1b[1m28.5\x1b[0m"), "{text}");
+    assert!(text.contains("\x1b[31m✗\x1b[0m ingress-max-age: no request fails"));
+    let plain = text.replace("\x1b[1m", "").replace("\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[0m", "");
+    assert_eq!(plain, table(&three(), false));
+}
