@@ -3,8 +3,8 @@
 //! | module | one idea |
 //! |---|---|
 //! | [`record`] | what happened, in numbers: the shape of `run.json` |
-//! | [`schema`] | that shape as JSON Schema, committed as `run.schema.json` |
-//! | [`measure`] | one number out of a strategy's record, as an expectation names it |
+//! | [`schema`](mod@schema) | that shape as JSON Schema, committed as `run.schema.json` |
+//! | [`measure`](mod@measure) | one number out of a strategy's record, as an expectation names it |
 //! | [`verdict`] | the record in one sentence |
 //! | [`terminal`] | the table and the expectations as text |
 //! | [`html`] | the report: one self-contained page |

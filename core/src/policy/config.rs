@@ -160,7 +160,10 @@ mod tests {
         let cases = [
             (
                 "policy = { least_request = { choice_count = 3 } }",
-                PolicyConfig::LeastRequest(LeastRequestConfig { choice_count: ChoiceCount::new(3).unwrap() }),
+                PolicyConfig::LeastRequest(LeastRequestConfig {
+                    choice_count: ChoiceCount::new(3).unwrap(),
+                    ..Default::default()
+                }),
             ),
             (
                 "policy = { round_robin = { start = 'zero' } }",
@@ -180,7 +183,10 @@ mod tests {
             // gRFC A48: more than 10 choices count as 10; gRFC A61: a delay below 100 ms counts as 100 ms.
             (
                 "policy = { least_request = { choice_count = 64 } }",
-                PolicyConfig::LeastRequest(LeastRequestConfig { choice_count: ChoiceCount::new(10).unwrap() }),
+                PolicyConfig::LeastRequest(LeastRequestConfig {
+                    choice_count: ChoiceCount::new(10).unwrap(),
+                    ..Default::default()
+                }),
             ),
             (
                 "policy = { pick_first = { connection_attempt_delay = '1ms' } }",
@@ -211,7 +217,10 @@ mod tests {
                  pick_first, random, round_robin, weighted_round_robin, least_request",
             ),
             ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
-            ("policy = { least_request = { choices = 2 } }", "unknown field `choices`, expected `choice_count`"),
+            (
+                "policy = { least_request = { choices = 2 } }",
+                "unknown field `choices`, expected `choice_count` or `with_replacement`",
+            ),
             ("policy = { random = { seed = 1 } }", "unknown field `seed`, there are no fields"),
             ("policy = { round_robin = { start = 'first' } }", "unknown variant `first`, expected `random` or `zero`"),
             ("policy = { random = {}, round_robin = {} }", "a table of settings names one policy only"),

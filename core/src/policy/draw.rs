@@ -39,9 +39,14 @@ pub(super) mod scripted {
     impl Script {
         /// A stream from which [`below`](super::below)`(len)` draws exactly these indices (mod `len`).
         pub(in crate::policy) fn indices(len: u32, indices: &[u32]) -> Self {
+            Self::each(&indices.iter().map(|&i| (i % len, len)).collect::<Vec<_>>())
+        }
+
+        /// A stream from which [`below`](super::below) draws the first of each pair when asked for one below the second.
+        pub(in crate::policy) fn each(draws: &[(u32, u32)]) -> Self {
             // (r · len) >> 32 = i for r = ⌈i · 2^32 / len⌉.
-            let word = |&i: &u32| (u64::from(i % len) << 32).div_ceil(u64::from(len)) as u32;
-            Self { words: indices.iter().map(word).collect(), next: 0 }
+            let word = |&(i, len): &(u32, u32)| (u64::from(i) << 32).div_ceil(u64::from(len)) as u32;
+            Self { words: draws.iter().map(word).collect(), next: 0 }
         }
     }
 

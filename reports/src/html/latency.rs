@@ -90,7 +90,7 @@ fn draw(
     let y = Scale::log(low, high, bottom, top);
     time_axis(c, &x, bottom, if size.narrow { 4 } else { 8 });
     y_axis(c, &y, frame.left, frame.right, 5);
-    c.text((0.0, 6.0), "ms (log)", Anchor::Start, MUTED);
+    c.text((0.0, 8.0), "ms (log)", Anchor::Start, MUTED);
     track.verticals(c, 0.0, bottom);
     let mut labels = Vec::new();
     let lines = [("p50", mean(columns, &s.timeline.p50_ms)), ("p99", join(columns, &s.timeline.p99_ms, f64::max))];
