@@ -4,11 +4,12 @@
 //! the same random numbers, and gives the run record. The map of the crate:
 //!
 //! * `engine`: the event queue and the slab, which know nothing of load balancing;
-//! * `random`: streams and distributions;
+//! * `random`, `exponential`: streams and distributions;
 //! * `world`: nodes, pods, names, connections and requests; the policies and channels are [`lb_core`]'s;
 //! * `record`: from what was counted to the record and its expectations.
 
 mod engine;
+mod exponential;
 mod random;
 mod record;
 mod world;

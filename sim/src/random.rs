@@ -9,6 +9,8 @@ use rand_xoshiro::rand_core::SeedableRng;
 use rand_xoshiro::{SplitMix64, Xoshiro256PlusPlus};
 use scenarios::ServiceTime;
 
+use crate::exponential::exp1;
+
 /// The generator of every stream: portable, 3 ns a draw.
 pub(crate) type Stream = Xoshiro256PlusPlus;
 
@@ -38,18 +40,13 @@ fn mix(x: u64) -> u64 {
 }
 
 /// Uniform in (0, 1]: 53 random bits, never zero, so that its logarithm is finite.
-fn unit(rng: &mut impl Rng) -> f64 {
+pub(crate) fn unit(rng: &mut impl Rng) -> f64 {
     ((rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
 /// Uniform in [0, 1).
 pub(crate) fn unit_below_one(rng: &mut impl Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// Exponential with mean 1, by inversion. libm's logarithm gives the same bits on every machine.
-pub(crate) fn exp1(rng: &mut impl Rng) -> f64 {
-    -libm::log(unit(rng))
 }
 
 /// Uniform index below `n`; `n` > 0.

@@ -122,29 +122,36 @@ impl<E: Copy> Queue<E> {
         self.heap[at] = entry;
     }
 
+    /// Takes the root. The hole it leaves sinks along the least children to the bottom, and the last entry rises from
+    /// there: it was at the bottom before, so that is less work than asking on every level whether it fits.
     #[inline]
     fn pop_heap(&mut self) -> E {
-        let top = self.heap.swap_remove(0).event;
-        let Some(&entry) = self.heap.first() else { return top };
-        let mut at = 0;
+        let heap = self.heap.as_mut_slice();
+        let top = heap[0].event;
+        let last = heap.len() - 1;
+        let mut hole = 0;
         loop {
-            let first = 4 * at + 1;
-            let Some(children) = self.heap.get(first..self.heap.len().min(first + 4)).filter(|c| !c.is_empty()) else {
-                break;
-            };
-            let mut least = 0;
-            for child in 1..children.len() {
-                if children[child].key < children[least].key {
-                    least = child;
+            let first = 4 * hole + 1;
+            let least = match heap.get(first..) {
+                Some([a, b, c, d, ..]) => {
+                    let (left, l) = if b.key < a.key { (1, b.key) } else { (0, a.key) };
+                    let (right, r) = if d.key < c.key { (3, d.key) } else { (2, c.key) };
+                    first + if r < l { right } else { left }
                 }
-            }
-            if children[least].key >= entry.key {
-                break;
-            }
-            self.heap[at] = children[least];
-            at = first + least;
+                Some(few @ [_, ..]) => {
+                    let least = (1..few.len()).fold(0, |m, i| if few[i].key < few[m].key { i } else { m });
+                    first + least
+                }
+                _ => break,
+            };
+            heap[hole] = heap[least];
+            hole = least;
         }
-        self.heap[at] = entry;
+        heap[hole] = heap[last];
+        if hole < last {
+            self.sift_up(hole);
+        }
+        self.heap.truncate(last);
         top
     }
 }

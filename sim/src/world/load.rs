@@ -9,7 +9,8 @@ use super::calls::End;
 use super::pods::Role;
 use super::{Event, PodId, World};
 use crate::engine::Id;
-use crate::random::{Purpose, Stream, Work, exp1, stream};
+use crate::exponential::exp1;
+use crate::random::{Purpose, Stream, Work, stream};
 
 /// The application in a client pod.
 #[derive(Debug)]

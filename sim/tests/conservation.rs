@@ -1,0 +1,288 @@
+//! Nothing is lost and nothing is made up: laws that hold of every run, tried on generated scenarios.
+//!
+//! The scenarios are small and hostile: pods come, drain and die at any time, connections are aged away before they are
+//! ready, deadlines are shorter than a hop, queues hold nothing. A debug build checks more at the end of each run: that
+//! pods, connections and callers count exactly the requests that are with them (`world::audit`).
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+use reports::record::{Role, RunRecord, StrategyRecord};
+use scenarios::Scenario;
+
+/// One of these values.
+fn of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
+    prop::sample::select(values.to_vec())
+}
+
+/// A length of time as scenarios write it, from none at all to longer than a run.
+fn time() -> impl Strategy<Value = &'static str> {
+    of(&["0s", "1us", "700us", "5ms", "40ms", "300ms", "1s", "1h"])
+}
+
+/// The same without zero.
+fn some_time() -> impl Strategy<Value = &'static str> {
+    of(&["1ns", "90us", "1500us", "8ms", "60ms", "400ms", "2s", "1h"])
+}
+
+fn key(name: &'static str, value: impl Strategy<Value = &'static str>) -> impl Strategy<Value = String> {
+    prop::option::of(value).prop_map(move |v| v.map_or_else(String::new, |v| format!("{name} = {v:?}\n")))
+}
+
+/// What a deployment has besides its name and its pods.
+fn container() -> impl Strategy<Value = String> {
+    let service_time = of(&[
+        "",
+        "service_time = { constant = '4ms' }\n",
+        "service_time = { exponential = '10ms' }\n",
+        "service_time = { lognormal = { mean = '8ms', cv = 2 } }\n",
+        "service_time = { constant = '900ms' }\n",
+        "service_time = { constant = '1h' }\n",
+    ]);
+    let room = (of(&[1u32, 2, 30]), of(&[0u32, 1, 4, 500]), of(&[0.3, 1.0, 4.0]), 1u32..4);
+    let life = (time(), time(), of(&["1ms", "70ms", "1s"]), key("termination_grace_period", time()));
+    (service_time, room, life, ages("max_connection_age", "max_connection_age_grace")).prop_map(
+        |(service_time, (concurrency, queue, speed, weight), (start_up, delay, period, grace), ages)| {
+            format!(
+                "{service_time}concurrency = {concurrency}\nqueue = {queue}\nspeed = {speed}\nweight = {weight}\n\
+                 start_up = {start_up:?}\nreadiness = {{ initial_delay = {delay:?}, period = {period:?} }}\n{grace}{ages}"
+            )
+        },
+    )
+}
+
+/// An age and perhaps a grace, under these names.
+fn ages(age: &'static str, grace: &'static str) -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just(String::new()),
+        (some_time(), key(grace, time())).prop_map(move |(time, grace)| format!("{age} = {time:?}\n{grace}")),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = &'static str> {
+    of(&[
+        "'pick_first'",
+        "{ pick_first = { shuffle_address_list = true, connection_attempt_delay = '100ms' } }",
+        "'random'",
+        "'round_robin'",
+        "'weighted_round_robin'",
+        "'least_request'",
+        "{ least_request = { choice_count = 3, with_replacement = false } }",
+    ])
+}
+
+fn resolver() -> impl Strategy<Value = &'static str> {
+    of(&[
+        "'dns'",
+        "{ dns = { min_resolution_interval = '1ns' } }",
+        "{ dns = { min_resolution_interval = '150ms' } }",
+        "'strict_dns'",
+        "{ strict_dns = { dns_refresh_rate = '1ms' } }",
+        "{ strict_dns = { dns_refresh_rate = '200ms', respect_dns_ttl = true } }",
+    ])
+}
+
+fn channel() -> impl Strategy<Value = String> {
+    let backoff = of(&[
+        "",
+        "backoff = { initial = '1ns', max = '1ns', jitter = 1.0 }\n",
+        "backoff = { initial = '20ms', multiplier = 3, max = '100ms', jitter = 0.0 }\n",
+    ]);
+    let timeout = of(&["1us", "3ms", "20s"]);
+    (policy(), resolver(), backoff, timeout).prop_map(|(policy, resolver, backoff, timeout)| {
+        format!("policy = {policy}\nresolver = {resolver}\n{backoff}connect_timeout = {timeout:?}\n")
+    })
+}
+
+fn strategy(balancer: &'static str) -> impl Strategy<Value = String> {
+    let proxy = (policy(), resolver(), ages("max_age", "max_age_grace"));
+    (channel(), ages("max_age", "max_age_grace"), proxy).prop_map(move |(channel, own, (policy, resolver, ages))| {
+        let mut text =
+            format!("[[strategy]]\nname = '{balancer}'\nbalancer = '{balancer}'\n{own}[strategy.client]\n{channel}");
+        if !["kube_proxy", "client"].contains(&balancer) {
+            let _ = write!(text, "[strategy.proxy]\npolicy = {policy}\nresolver = {resolver}\n{ages}");
+        }
+        text
+    })
+}
+
+fn event(duration_ms: u64) -> impl Strategy<Value = String> {
+    let deployment = || of(&["server", "server", "canary", "proxy", "client"]);
+    let action = prop_oneof![
+        (deployment(), 0u32..6).prop_map(|(d, n)| format!("scale = {{ deployment = '{d}', replicas = {n} }}")),
+        deployment().prop_map(|d| format!("restart = {{ deployment = '{d}' }}")),
+        (deployment(), 1u32..3).prop_map(|(d, n)| format!("kill = {{ deployment = '{d}', pods = {n} }}")),
+    ];
+    // Also at the very start, at the very end, and at the same time as others.
+    let at = prop_oneof![0..=duration_ms, Just(0), Just(duration_ms), Just(duration_ms / 2)];
+    (at, action).prop_map(|(at, action)| format!("[[event]]\nat = '{at}ms'\n{action}\n"))
+}
+
+fn load() -> impl Strategy<Value = String> {
+    let requests = prop_oneof![
+        (1u32..5, of(&["0s", "2ms", "90ms", "1h"]))
+            .prop_map(|(n, pause)| format!("closed = {{ concurrency = {n}, pause = '{pause}' }}")),
+        (1u32..300, of(&["poisson", "constant"]))
+            .prop_map(|(rate, arrivals)| format!("open = {{ rate = '{rate}/s', arrivals = '{arrivals}' }}")),
+    ];
+    let deadline = key("deadline", of(&["1ns", "150us", "3ms", "25ms", "300ms"]));
+    (requests, deadline, of(&["shared", "per_request"])).prop_map(|(requests, deadline, connection)| {
+        format!("[load]\nfrom = 'client'\nto = 'server'\n{requests}\nconnection = '{connection}'\n{deadline}")
+    })
+}
+
+/// The text of a scenario that is allowed, if not sensible.
+fn scenario() -> impl Strategy<Value = String> {
+    let run = (200u64..2500, 1u64..12, any::<u32>()).prop_flat_map(|(duration_ms, parts, seed)| {
+        let events = prop::collection::vec(event(duration_ms), 0..6).prop_map(|events| events.concat());
+        (Just((duration_ms, duration_ms / parts, seed)), events)
+    });
+    let hop = || of(&["200us", "300us", "1ms", "15ms"]);
+    let cluster = (1u32..4, 1u32..4, hop(), hop(), hop(), hop());
+    let dns = (some_time(), time(), of(&["0s", "1ms", "200ms"]), any::<bool>(), of(&["0s", "3ms", "150ms"]));
+    let pods = (1u32..5, 0u32..3, 1u32..3, 1u32..3);
+    let containers = (container(), container(), container(), key("start_up", time()));
+    let strategies =
+        (strategy("kube_proxy"), strategy("client"), strategy("ingress"), strategy("sidecar"), strategy("node_proxy"));
+    (run, cluster, dns, pods, containers, load(), strategies).prop_map(
+        |(
+            ((duration_ms, interval_ms, seed), events),
+            (nodes, zones, same_pod, same_node, same_zone, other_zone),
+            (ttl, cache, publication, shuffle, sync),
+            (servers, canaries, proxies, clients),
+            (server, canary, proxy, client),
+            load,
+            (s1, s2, s3, s4, s5),
+        )| {
+            let zones = zones.min(nodes);
+            format!(
+                "title = 'generated'\nduration = '{duration_ms}ms'\ninterval = '{interval_ms}ms'\nseed = {seed}\n\
+                 [cluster]\nnodes = {nodes}\nzones = {zones}\nhops = {{ same_pod = '{same_pod}', \
+                 same_node = '{same_node}', same_zone = '{same_zone}', other_zone = '{other_zone}' }}\n\
+                 [dns]\nttl = '{ttl}'\ncache = '{cache}'\npublication_delay = '{publication}'\nshuffle = {shuffle}\n\
+                 [kube_proxy]\nsync_period = '{sync}'\n\
+                 [[deployment]]\nname = 'server'\nreplicas = {servers}\n{server}\
+                 [[deployment]]\nname = 'canary'\nreplicas = {canaries}\n{canary}\
+                 [[deployment]]\nname = 'proxy'\nreplicas = {proxies}\n{proxy}\
+                 [[deployment]]\nname = 'client'\nreplicas = {clients}\n{client}\
+                 [[service]]\nname = 'server'\ndeployments = ['server', 'canary']\n\
+                 {load}{s1}{s2}{s3}{s4}{s5}{events}"
+            )
+        },
+    )
+}
+
+fn run(scenario: &Scenario) -> RunRecord {
+    let options =
+        sim::Options { name: "generated".into(), hash: String::new(), seed: scenario.seed, reproduce: String::new() };
+    sim::run(scenario, &options, &mut |_, _| {})
+}
+
+/// Whether every client lives through the run and all its requests end before the run does: one batch each, with a
+/// deadline.
+fn all_requests_end(scenario: &Scenario) -> bool {
+    let load = &scenario.load;
+    let one_batch = load.closed.as_ref().is_some_and(|closed| closed.pause > scenario.duration);
+    let touches_clients = |e: &scenarios::Event| {
+        [
+            e.scale.as_ref().map(|a| &a.deployment),
+            e.restart.as_ref().map(|a| &a.deployment),
+            e.kill.as_ref().map(|a| &a.deployment),
+        ]
+        .contains(&Some(&load.from))
+    };
+    one_batch
+        && load.deadline.is_some_and(|deadline| deadline < scenario.duration)
+        && !scenario.events.iter().any(touches_clients)
+}
+
+fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<(), TestCaseError> {
+    let ended = s.requests.ok + s.requests.failed;
+    prop_assert!(ended <= s.requests.started, "{:?}", s.requests);
+    if all_requests_end(scenario) {
+        prop_assert_eq!(ended, s.requests.started);
+    }
+    prop_assert_eq!(s.errors.iter().map(|e| e.count).sum::<u64>(), s.requests.failed);
+
+    let buckets = (record.duration_s / record.interval_s - 1e-9).ceil() as usize;
+    let t = &s.timeline;
+    prop_assert_eq!([t.ok.len(), t.failed.len(), t.p50_ms.len(), t.p99_ms.len(), t.connections.len()], [buckets; 5]);
+    prop_assert_eq!(t.requests_per_pod.len(), s.pods.len());
+    let total = |series: &[u32]| series.iter().map(|&n| u64::from(n)).sum::<u64>();
+    prop_assert_eq!((total(&t.ok), total(&t.failed)), (s.requests.ok, s.requests.failed));
+
+    let c = &s.connections;
+    prop_assert!(c.closed <= c.opened && c.peak <= c.opened, "{c:?}");
+    prop_assert_eq!(t.connections.last().map(|&n| u64::from(n)), Some(c.opened - c.closed));
+
+    for (pod, series) in s.pods.iter().zip(&t.requests_per_pod) {
+        prop_assert_eq!(series.len(), buckets, "{}", pod.name);
+        prop_assert_eq!(total(series), pod.requests, "{}", pod.name);
+        for (bucket, &n) in series.iter().enumerate() {
+            let (from, until) = (bucket as f64 * record.interval_s, (bucket + 1) as f64 * record.interval_s);
+            let alive = until > pod.created_s && pod.removed_s.is_none_or(|removed| from <= removed);
+            prop_assert!(n == 0 || alive, "{} requests of {pod:?} in bucket {bucket}", n);
+        }
+        let life = [Some(pod.created_s), pod.started_s, pod.ready_s, pod.published_s];
+        let stages: Vec<f64> = life.into_iter().flatten().collect();
+        prop_assert!(stages.is_sorted(), "{pod:?}");
+        prop_assert!(life.windows(2).all(|w| w[0].is_some() || w[1].is_none()), "a stage was left out: {pod:?}");
+        for moment in [pod.resolved_s, pod.connected_s, pod.first_request_s] {
+            let after_start = moment.is_none_or(|m| pod.started_s.is_some_and(|started| m >= started));
+            let before_end = moment.is_none_or(|m| pod.removed_s.is_none_or(|removed| m <= removed + 0.1));
+            prop_assert!(after_start && before_end, "{pod:?}");
+        }
+        prop_assert!(pod.first_request_s.is_none_or(|m| pod.removed_s.is_none_or(|removed| m <= removed)), "{pod:?}");
+        prop_assert_eq!(pod.first_request_s.is_some(), pod.requests > 0);
+    }
+    for deployment in ["server", "canary", "proxy", "client"] {
+        let share: f64 = s.pods.iter().filter(|p| p.deployment == deployment).map(|p| p.share).sum();
+        prop_assert!(share == 0.0 || (share - 1.0).abs() < 1e-9, "{deployment}: {share}");
+    }
+    let of_role = |role| s.pods.iter().filter(|p| p.role == role).map(|p| p.requests).sum::<u64>();
+    let proxied = !["kube_proxy", "client"].contains(&s.name.as_str());
+    let (sent, at_proxies, at_servers) = (of_role(Role::Client), of_role(Role::Proxy), of_role(Role::Server));
+    prop_assert_eq!(sent, s.requests.started);
+    let passed_on = if proxied { at_proxies } else { sent };
+    prop_assert!(passed_on <= sent && at_servers <= passed_on && s.requests.ok <= at_servers);
+
+    let legs = if proxied { 2 } else { 1 };
+    prop_assert!(s.node_hops.max <= legs && s.node_hops.mean <= f64::from(s.node_hops.max), "{:?}", s.node_hops);
+    let l = &s.latency_ms;
+    if s.requests.ok > 0 {
+        let upwards = [f64::MIN_POSITIVE, l.p50, l.p90, l.p99, l.p999, l.max];
+        prop_assert!(upwards.is_sorted(), "{l:?}");
+        prop_assert!(l.mean > 0.0 && l.mean <= l.max, "{l:?}");
+        // There and back over each leg at least.
+        prop_assert!(l.p50 >= 0.4 * f64::from(legs), "{l:?}");
+        let curve: Vec<f64> = s.latency_quantiles.iter().map(|q| q.ms).collect();
+        prop_assert!(curve.is_sorted() && curve.iter().all(|&ms| ms <= l.max), "{curve:?}, {l:?}");
+    } else {
+        prop_assert!(s.latency_quantiles.is_empty() && l.max == 0.0);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_comes_in_goes_out_once(text in scenario()) {
+        let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+        let record = run(&scenario);
+        for s in &record.strategies {
+            check(&scenario, &record, s).map_err(|e| TestCaseError::fail(format!("{}: {e}\n{text}", s.name)))?;
+        }
+    }
+
+    /// A strategy's figures are its own: alone it gives the bytes that it gives beside others.
+    #[test]
+    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..5) {
+        let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+        let together = run(&scenario);
+        let mut alone = scenario.clone();
+        alone.strategies = vec![scenario.strategies[which].clone()];
+        let json = |s: &StrategyRecord| serde_json::to_string(s).expect("plain JSON");
+        prop_assert_eq!(json(&run(&alone).strategies[0]), json(&together.strategies[which]));
+    }
+}
