@@ -18,8 +18,11 @@ pub struct RunRecord {
     pub scenario: String,
     /// The scenario's question.
     pub title: String,
-    /// XXH64-like hash of the scenario file's bytes, 16 hex digits, to tell whether two records are of the same file.
+    /// Hash of the scenario file's bytes, 16 hex digits, to tell whether two records are of the same file.
     pub scenario_hash: String,
+    /// The scenario file as it was run; empty in records of before this field.
+    #[serde(default)]
+    pub scenario_text: String,
     /// What ran it: `sim`, `live`, `cluster`.
     pub host: String,
     /// Version of the program that wrote the record.

@@ -3,10 +3,17 @@
 
 use crate::measure::{imbalance, requests_between};
 use crate::number;
-use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
+use crate::record::{EventRecord, ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
 
 /// Busiest pod at most 5 % over the mean: our own line between even and not.
 pub(crate) const EVEN: f64 = 1.05;
+
+/// A new pod without a request is said to get none "ever" only if it was ready this long, in seconds: the floor between
+/// gRPC's look-ups of a name, so that every caller could have asked again. Our own line.
+pub(crate) const PATIENCE_S: f64 = 30.0;
+
+/// A first request this soon after a caller came is put down to that caller. Our own line.
+const PROMPT_S: f64 = 1.0;
 
 /// A strategy's row of the table. `None`: nothing to measure.
 #[derive(Debug, Clone)]
@@ -29,10 +36,12 @@ pub(crate) struct Row<'a> {
 /// Time from creation to first request of the new server pod that waited longest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum FirstTraffic {
-    /// No server pod was created after the start.
+    /// No server pod was created after the start, or none of them could be reached before the run ended.
     NoNewPods,
-    /// One of them got no request.
+    /// One of them got no request although it was there for [`PATIENCE_S`].
     Never,
+    /// One of them got no request in the seconds from its creation to the end, too few of them to say never.
+    NotWithin(f64),
     /// Seconds.
     After(f64),
 }
@@ -55,7 +64,7 @@ pub(crate) fn rows(record: &RunRecord) -> Vec<Row<'_>> {
                 error_part: (ended > 0).then(|| s.requests.failed as f64 / ended as f64),
                 goodput_per_s: (record.duration_s > 0.0).then(|| s.requests.ok as f64 / record.duration_s),
                 imbalance: (ended > 0).then_some(s.imbalance),
-                first_traffic: first_traffic(s),
+                first_traffic: first_traffic(record, s),
                 hops: ok(s.node_hops.mean),
                 connections: s.connections.opened,
                 delta_p99: if i == 0 { None } else { change(p99(s), baseline) },
@@ -69,18 +78,13 @@ fn change(value: Option<f64>, baseline: Option<f64>) -> Option<f64> {
     (baseline > 0.0).then(|| value / baseline - 1.0)
 }
 
-fn first_traffic(s: &StrategyRecord) -> FirstTraffic {
-    let mut worst = FirstTraffic::NoNewPods;
-    for pod in new_pods(s, Role::Server) {
-        match (pod.first_request_s, worst) {
-            (None, _) => return FirstTraffic::Never,
-            (Some(first), FirstTraffic::After(so_far)) => {
-                worst = FirstTraffic::After(so_far.max(first - pod.created_s));
-            }
-            (Some(first), _) => worst = FirstTraffic::After(first - pod.created_s),
-        }
+fn first_traffic(record: &RunRecord, s: &StrategyRecord) -> FirstTraffic {
+    match reach(record, s, Role::Server) {
+        Some(r) if r.reached < r.ready && r.waited_s >= PATIENCE_S => FirstTraffic::Never,
+        Some(r) if r.reached < r.ready => FirstTraffic::NotWithin(r.open_s),
+        Some(r) if r.ready > 0 => FirstTraffic::After(r.worst_s),
+        _ => FirstTraffic::NoNewPods,
     }
-    worst
 }
 
 /// The pods of a role created after the start.
@@ -88,50 +92,82 @@ pub(crate) fn new_pods(s: &StrategyRecord, role: Role) -> impl Iterator<Item = &
     s.pods.iter().filter(move |p| p.role == role && p.created_s > 0.0)
 }
 
-/// How far the new pods of a role were reached. A pod that was never ready cannot be blamed on a strategy, so it is
-/// counted apart.
+/// How far the new pods of a role were reached. A pod whose address was never published cannot be blamed on a strategy,
+/// so it is counted apart.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Reach {
+pub(crate) struct Reach<'a> {
     /// "server", or nothing if they are of several deployments.
-    pub(crate) deployment: String,
-    /// New pods that were ready or got a request.
+    pub(crate) deployment: &'a str,
+    /// New pods that were published or got a request.
     pub(crate) ready: u64,
     /// Those of them that got a request.
     pub(crate) reached: u64,
-    /// New pods that were never ready.
+    /// New pods that were never published: not ready, or only at the very end.
     pub(crate) unready: u64,
     /// Longest from creation to first request, of those that got one.
     pub(crate) worst_s: f64,
-    /// Shortest time that one of those without a request was there and ready.
+    /// Longest time that one of those without a request was there and ready.
     pub(crate) waited_s: f64,
+    /// Longest time that one of those without a request was there.
+    pub(crate) open_s: f64,
+    /// The event that brought the caller without whom the slowest might wait still.
+    pub(crate) only_after: Option<&'a EventRecord>,
 }
 
 /// `None` if the role has no new pods.
-pub(crate) fn reach(record: &RunRecord, s: &StrategyRecord, role: Role) -> Option<Reach> {
-    let mut reach =
-        Reach { deployment: String::new(), ready: 0, reached: 0, unready: 0, worst_s: 0.0, waited_s: f64::INFINITY };
+pub(crate) fn reach<'a>(record: &'a RunRecord, s: &'a StrategyRecord, role: Role) -> Option<Reach<'a>> {
+    let mut reach = Reach {
+        deployment: "",
+        ready: 0,
+        reached: 0,
+        unready: 0,
+        worst_s: 0.0,
+        waited_s: 0.0,
+        open_s: 0.0,
+        only_after: None,
+    };
     let mut several = false;
     for pod in new_pods(s, role) {
         several |= !reach.deployment.is_empty() && reach.deployment != pod.deployment;
-        reach.deployment.clone_from(&pod.deployment);
-        match (pod.first_request_s, pod.ready_s) {
+        reach.deployment = &pod.deployment;
+        let end_s = pod.removed_s.unwrap_or(record.duration_s).min(record.duration_s);
+        match (pod.first_request_s, pod.published_s) {
             (Some(first), _) => {
                 reach.ready += 1;
                 reach.reached += 1;
-                reach.worst_s = reach.worst_s.max(first - pod.created_s);
+                if first - pod.created_s >= reach.worst_s {
+                    reach.worst_s = first - pod.created_s;
+                    reach.only_after = brought_by(record, s, pod);
+                }
             }
-            (None, Some(ready)) => {
+            (None, Some(published)) => {
                 reach.ready += 1;
-                let end_s = pod.removed_s.unwrap_or(record.duration_s).min(record.duration_s);
-                reach.waited_s = reach.waited_s.min((end_s - ready).max(0.0));
+                reach.waited_s = reach.waited_s.max(end_s - pod.ready_s.unwrap_or(published));
+                reach.open_s = reach.open_s.max(end_s - pod.created_s);
             }
             (None, None) => reach.unready += 1,
         }
     }
     if several {
-        reach.deployment.clear();
+        reach.deployment = "";
     }
     (reach.ready + reach.unready > 0).then_some(reach)
+}
+
+/// The event to which a pod owes its first request: callers could have found it for [`PATIENCE_S`] and did not, until
+/// a caller came that was not there before and called it at once. So a restarted client finds what a running one misses.
+fn brought_by<'a>(record: &'a RunRecord, s: &StrategyRecord, pod: &PodRecord) -> Option<&'a EventRecord> {
+    let (published_s, first_s) = (pod.published_s?, pod.first_request_s?);
+    let newcomer = s.pods.iter().filter(|caller| caller.role < pod.role).find(|caller| {
+        caller.created_s - published_s >= PATIENCE_S
+            && caller.started_s.is_some_and(|started| (0.0..=PROMPT_S).contains(&(first_s - started)))
+    })?;
+    record.events.iter().find(|event| (event.at_s - newcomer.created_s).abs() < 1e-6)
+}
+
+/// An expectation's sentence, without the strategy's name before it: wherever it is shown, the name has a place of its own.
+pub(crate) fn words(e: &ExpectationRecord) -> &str {
+    e.text.strip_prefix(e.strategy.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&e.text)
 }
 
 /// Requests of the server pods once the last change has settled: from the first bucket after every new server pod had
@@ -237,6 +273,7 @@ pub(crate) fn cells(rows: &[Row<'_>]) -> Vec<[Cell; 10]> {
                 match row.first_traffic {
                     FirstTraffic::NoNewPods => (None, "–".to_owned()),
                     FirstTraffic::Never => (Some(f64::INFINITY), "never".to_owned()),
+                    FirstTraffic::NotWithin(s) => (Some(f64::INFINITY), format!(">{} s", number::sig3(s))),
                     FirstTraffic::After(s) => (Some(s), format!("{} s", number::sig3(s))),
                 },
                 of(row.hops, number::ratio),
@@ -253,7 +290,7 @@ pub(crate) fn cells(rows: &[Row<'_>]) -> Vec<[Cell; 10]> {
         of_column.retain(|(value, _)| value.is_some());
         let least = of_column.iter().min_by(|a, b| f64::total_cmp(&a.0.unwrap_or(0.0), &b.0.unwrap_or(0.0)))?;
         let differ = of_column.iter().any(|(_, text)| *text != least.1);
-        (differ && least.1 != "never").then(|| least.1.clone())
+        (differ && least.0 != Some(f64::INFINITY)).then(|| least.1.clone())
     });
     spelt
         .into_iter()

@@ -1,10 +1,10 @@
-//! The record in one sentence, composed by rules: which strategies reach new pods and when, how evenly the load ends
-//! up, p99 against the baseline, failures. It states only what the record shows; one seed has no interval, and the
+//! The record in one sentence, composed by rules: which strategies reach new pods and when, how evenly they are
+//! used, p99 against the baseline, failures. It states only what the record shows; one seed has no interval, and the
 //! sentence says so wherever it compares.
 
 use crate::number::{change, count, list, percent, plural, ratio, short, sig3};
-use crate::record::{Role, RunRecord, StrategyRecord};
-use crate::summary::{EVEN, Reach, Row, Spread, reach, rows, spread};
+use crate::record::{EventRecord, Role, RunRecord, StrategyRecord};
+use crate::summary::{EVEN, PATIENCE_S, Reach, Row, Spread, reach, rows, spread};
 
 /// The verdict.
 #[must_use]
@@ -17,7 +17,16 @@ pub fn sentence(record: &RunRecord) -> String {
         [one] => return format!("{}: {}.", one.name, of_one(record, one).join("; ")),
         several => of_several(record, several),
     };
-    format!("{}.", clauses.join("; "))
+    let text = format!("{}.", clauses.join("; "));
+    // A name keeps its spelling, and so does p99.
+    let named = record.strategies.iter().any(|s| text.starts_with(s.name.as_str()));
+    if named || text.starts_with("p99") { text } else { sentence_case(&text) }
+}
+
+/// First letter large, for a clause that becomes a sentence. Not for names: those keep their spelling.
+pub(crate) fn sentence_case(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
 fn of_one(record: &RunRecord, s: &StrategyRecord) -> Vec<String> {
@@ -46,15 +55,15 @@ fn of_one(record: &RunRecord, s: &StrategyRecord) -> Vec<String> {
 }
 
 /// "the 2 new server pods got no request in the 58.2 s after they were ready".
-pub(crate) fn reached(r: &Reach) -> String {
+pub(crate) fn reached(r: &Reach<'_>) -> String {
     let noun = |n: u64| {
         let space = if r.deployment.is_empty() { "" } else { " " };
         format!("new {}{space}{}", r.deployment, if n == 1 { "pod" } else { "pods" })
     };
     if r.ready == 0 {
         return match r.unready {
-            1 => format!("the {} was never ready", noun(1)),
-            n => format!("the {n} {} were never ready", noun(n)),
+            1 => format!("the {} was not published before the run ended", noun(1)),
+            n => format!("the {n} {} were not published before the run ended", noun(n)),
         };
     }
     let missed = r.ready - r.reached;
@@ -72,10 +81,19 @@ pub(crate) fn reached(r: &Reach) -> String {
             if m == 1 { "it was" } else { "they were" }
         ),
     };
+    if let Some(event) = r.only_after {
+        text.push_str(if missed == 0 { ", " } else { ", the others " });
+        text.push_str(&only_after(event));
+    }
     if r.unready > 0 {
-        text.push_str(&format!(" ({} more never ready)", r.unready));
+        text.push_str(&format!(" ({} more not published before the run ended)", r.unready));
     }
     text
+}
+
+/// "only after “restart client” at 180 s".
+fn only_after(event: &EventRecord) -> String {
+    format!("only after “{}” at {} s", event.label, short(event.at_s))
 }
 
 /// Three digits, without zeros at the end: "6.6", "57.7", "60".
@@ -114,68 +132,141 @@ pub(crate) fn spread_of(s: &StrategyRecord, sp: &Spread) -> String {
 
 fn of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Vec<String> {
     let rows = rows(record);
+    let ways: Vec<Way<'_>> = strategies.iter().filter_map(|s| way(record, s)).collect();
     let mut clauses = Vec::new();
-    clauses.extend(reach_of_several(record, strategies));
-    clauses.extend(spread_of_several(record, strategies));
+    clauses.extend(reach_of_several(strategies, &ways));
+    if ways.iter().all(|w| w.reach.reached == 0) {
+        clauses.extend(spread_of_several(record, strategies));
+    }
+    clauses.extend(idle_proxies(record, strategies));
     clauses.extend(p99_of_several(&rows));
     clauses.push(failures(strategies));
     clauses
 }
 
-fn reach_of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Option<String> {
-    let reaches: Vec<(&str, Reach)> = strategies
-        .iter()
-        .filter_map(|s| reach(record, s, Role::Server).map(|r| (s.name.as_str(), r)))
-        .filter(|(_, r)| r.ready > 0)
-        .collect();
-    if reaches.is_empty() {
-        return None;
-    }
-    let mut all: Vec<(&str, f64)> =
-        reaches.iter().filter(|(_, r)| r.reached == r.ready).map(|(name, r)| (*name, r.worst_s)).collect();
-    all.sort_by(|a, b| f64::total_cmp(&a.1, &b.1));
-    let some: Vec<&str> =
-        reaches.iter().filter(|(_, r)| 0 < r.reached && r.reached < r.ready).map(|(name, _)| *name).collect();
-    let none: Vec<&str> = reaches.iter().filter(|(_, r)| r.reached == 0).map(|(name, _)| *name).collect();
-    let mut deployments: Vec<&str> = reaches.iter().map(|(_, r)| r.deployment.as_str()).collect();
-    deployments.dedup();
-    let pods = match deployments.as_slice() {
-        [one] if !one.is_empty() => format!("new {one} pods"),
-        _ => "new pods".to_owned(),
+/// How a strategy came to its new server pods, and how evenly it used them.
+struct Way<'a> {
+    name: &'a str,
+    reach: Reach<'a>,
+    /// Busiest server pod over the mean once all were in use, if it is not even.
+    uneven: Option<f64>,
+    /// Whether there was anything left to judge evenness by.
+    judged: bool,
+}
+
+/// `None` without new server pods that could be reached.
+fn way<'a>(record: &'a RunRecord, s: &'a StrategyRecord) -> Option<Way<'a>> {
+    let reach = reach(record, s, Role::Server).filter(|r| r.ready > 0)?;
+    let spread = spread(record, s);
+    let uneven = spread.as_ref().filter(|sp| !sp.is_even()).map(|sp| sp.imbalance);
+    Some(Way { name: &s.name, reach, uneven, judged: spread.is_some() })
+}
+
+fn reach_of_several(strategies: &[StrategyRecord], ways: &[Way<'_>]) -> Option<String> {
+    let deployment = ways.first()?.reach.deployment;
+    let pods = if !deployment.is_empty() && ways.iter().all(|w| w.reach.deployment == deployment) {
+        format!("the new {deployment} pods")
+    } else {
+        "the new pods".to_owned()
     };
-    if none.len() == reaches.len() {
-        let who = if reaches.len() == strategies.len() { "no strategy" } else { "none of the strategies with any" };
-        return Some(format!("{who} sends the {pods} a request"));
+    let waited = |ways: &[&Way<'_>]| ways.iter().map(|w| w.reach.waited_s).fold(0.0, f64::max);
+    let never = |ways: &[&Way<'_>]| {
+        let waited = waited(ways);
+        if waited >= PATIENCE_S { None } else { Some(format!("in the {} s that were left", seconds(waited))) }
+    };
+    let none: Vec<&Way<'_>> = ways.iter().filter(|w| w.reach.reached == 0).collect();
+    if none.len() == ways.len() {
+        let who = if ways.len() == strategies.len() { "no strategy" } else { "none of the strategies with any" };
+        let when = never(&none).map_or_else(String::new, |when| format!(" {when}"));
+        return Some(format!("{who} sends {pods} a request{when}"));
     }
+    let whole = |w: &&Way<'_>| w.reach.reached == w.reach.ready;
+    let on_its_own = |w: &&Way<'_>| w.reach.only_after.is_none();
     let mut parts = Vec::new();
-    if let ([(first, fast), ..], Some((last, slow))) = (all.as_slice(), all.last()) {
-        let (fast, slow) = (seconds(*fast), seconds(*slow));
-        let every = all.len() == strategies.len();
-        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        parts.push(if all.len() <= 3 && fast != slow {
-            // "sidecar reaches the new server pods within 6.6 s of creation, ingress within 7 s"
-            let then = all[1..].iter().map(|(name, s)| format!(", {name} within {} s", seconds(*s)));
-            format!("{first} reaches the {pods} within {fast} s of creation{}", then.collect::<String>())
-        } else {
-            let who = if every { "every strategy".to_owned() } else { list(&names) };
-            let verb = if every || all.len() == 1 { "reaches" } else { "reach" };
-            let between = if fast == slow {
-                format!("within {fast} s of creation")
-            } else {
-                format!("within {fast} s of creation ({first}) to {slow} s ({last})")
-            };
-            format!("{who} {verb} the {pods} {between}")
-        });
+    let mut object = pods;
+    let mut say = |part: String, object: &mut String| {
+        parts.push(part);
+        *object = "them".to_owned();
+    };
+    let even: Vec<&Way<'_>> =
+        ways.iter().filter(whole).filter(on_its_own).filter(|w| w.judged && w.uneven.is_none()).collect();
+    let unjudged: Vec<&Way<'_>> = ways.iter().filter(whole).filter(on_its_own).filter(|w| !w.judged).collect();
+    let uneven: Vec<&Way<'_>> = ways.iter().filter(whole).filter(on_its_own).filter(|w| w.uneven.is_some()).collect();
+    for (group, verbs) in [
+        (even, ["spreads evenly over", "spread evenly over"]),
+        (unjudged, ["reaches", "reach"]),
+        (uneven, ["reaches", "reach"]),
+    ] {
+        if !group.is_empty() {
+            let text = group_within(&group, strategies.len(), verbs, &object) + &unevenly(&group);
+            say(text, &mut object);
+        }
     }
+    for w in ways.iter().filter(whole) {
+        if let Some(event) = w.reach.only_after {
+            let verb = if object == "them" { String::new() } else { format!(" reaches {object}") };
+            say(format!("{}{verb} {}{}", w.name, only_after(event), unevenly(&[w])), &mut object);
+        }
+    }
+    let some: Vec<&str> =
+        ways.iter().filter(|w| 0 < w.reach.reached && w.reach.reached < w.reach.ready).map(|w| w.name).collect();
     if !some.is_empty() {
         let verb = if some.len() == 1 { "reaches" } else { "reach" };
-        let object = if parts.is_empty() { format!("the {pods}") } else { "them".to_owned() };
-        parts.push(format!("{} {verb} only some of {object}", list(&some)));
+        say(format!("{} {verb} only some of {object}", list(&some)), &mut object);
     }
     if !none.is_empty() {
-        parts.push(format!("{} never", list(&none)));
+        let names: Vec<&str> = none.iter().map(|w| w.name).collect();
+        let when = never(&none).map_or_else(|| "never".to_owned(), |when| format!("not {when}"));
+        say(format!("{} {when}", list(&names)), &mut object);
     }
     Some(parts.join(", "))
+}
+
+/// "sidecar reaches the new server pods within 6.6 s of creation, ingress within 7 s", or all in one if they are many
+/// or as fast.
+fn group_within(group: &[&Way<'_>], all: usize, [one, many]: [&str; 2], object: &str) -> String {
+    let mut by_time: Vec<(&str, f64)> = group.iter().map(|w| (w.name, w.reach.worst_s)).collect();
+    by_time.sort_by(|a, b| f64::total_cmp(&a.1, &b.1));
+    let (first, last) = (by_time[0], by_time[by_time.len() - 1]);
+    let (fast, slow) = (seconds(first.1), seconds(last.1));
+    let names: Vec<&str> = group.iter().map(|w| w.name).collect();
+    if fast != slow && by_time.len() <= 3 {
+        let then = by_time[1..].iter().map(|(name, s)| format!(", {name} within {} s", seconds(*s)));
+        return format!("{} {one} {object} within {fast} s of creation{}", first.0, then.collect::<String>());
+    }
+    let every = names.len() == all;
+    let who = if every { "every strategy".to_owned() } else { list(&names) };
+    let verb = if every || names.len() == 1 { one } else { many };
+    let between = if fast == slow {
+        format!("within {fast} s of creation")
+    } else {
+        format!("within {fast} s of creation ({}) to {slow} s ({})", first.0, last.0)
+    };
+    format!("{who} {verb} {object} {between}")
+}
+
+/// ", unevenly (busiest 1.22 × the mean)", or nothing.
+fn unevenly(group: &[&Way<'_>]) -> String {
+    let most = group.iter().filter_map(|w| w.uneven).fold(0.0, f64::max);
+    let up_to = if group.len() > 1 { "up to " } else { "" };
+    if most > 0.0 { format!(", unevenly (busiest {up_to}{} × the mean)", ratio(most)) } else { String::new() }
+}
+
+/// "the new proxy pods idle under ingress".
+fn idle_proxies(record: &RunRecord, strategies: &[StrategyRecord]) -> Option<String> {
+    let reaches: Vec<(&str, Reach<'_>)> = strategies
+        .iter()
+        .filter_map(|s| Some((s.name.as_str(), reach(record, s, Role::Proxy)?)))
+        .filter(|(_, r)| r.ready > 0 && r.reached == 0 && r.waited_s >= PATIENCE_S)
+        .collect();
+    let deployment = reaches.first()?.1.deployment;
+    let names: Vec<&str> = reaches.iter().map(|(name, _)| *name).collect();
+    let noun = if deployment.is_empty() || reaches.iter().any(|(_, r)| r.deployment != deployment) {
+        "new proxies".to_owned()
+    } else {
+        format!("new {deployment} pods")
+    };
+    Some(format!("the {noun} idle under {}", list(&names)))
 }
 
 fn spread_of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Option<String> {
@@ -184,7 +275,8 @@ fn spread_of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Optio
     spreads.sort_by(|a, b| f64::total_cmp(&a.1.imbalance, &b.1.imbalance));
     let even: Vec<&str> = spreads.iter().filter(|(_, sp)| sp.is_even()).map(|(name, _)| *name).collect();
     let (first, best) = spreads.first()?;
-    let (last, worst) = spreads.last()?;
+    let worst_of = spreads.last()?;
+    let (last, worst) = worst_of;
     let (best, worst) = (ratio(best.imbalance), ratio(worst.imbalance));
     Some(if even.len() == strategies.len() {
         format!("the load ends up even under each (busiest server pod at most {worst} × the mean)")
@@ -197,15 +289,12 @@ fn spread_of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Optio
     } else if even.len() == spreads.len() {
         format!("the load ends up even under {} (busiest server pod at most {worst} × the mean)", list(&even))
     } else {
-        // Said shorter where it is the same strategies that reach all new pods.
-        let reaching =
-            |s: &&StrategyRecord| reach(record, s, Role::Server).is_some_and(|r| r.reached == r.ready && r.ready > 0);
-        let mut reaching: Vec<&str> = strategies.iter().filter(reaching).map(|s| s.name.as_str()).collect();
-        let mut same = even.clone();
-        reaching.sort_unstable();
-        same.sort_unstable();
-        let who = if same == reaching && same.len() > 1 { "those that reach them".to_owned() } else { list(&even) };
-        format!("the load ends up even under {who}, least so under {last} (busiest server pod {worst} × the mean)")
+        let (name, worst) = worst_of;
+        let what = match worst.pods.iter().filter(|&&(_, n)| n > 0).count() {
+            1 => format!("under {name} one of {} takes every request", plural(worst.pods.len() as u64, "server pod")),
+            _ => format!("least so under {name} (busiest server pod {} × the mean)", ratio(worst.imbalance)),
+        };
+        format!("the load ends up even under {}, {what}", list(&even))
     })
 }
 
@@ -235,19 +324,27 @@ fn p99_of_several(rows: &[Row<'_>]) -> Option<String> {
     }
     if least == most {
         let who = if known.len() == rows.len() { "each" } else { "each that completed requests" };
-        return Some(format!("p99 is {least} ms under {who} (one seed, no interval)"));
+        return Some(format!("p99 is {least} ms under {who} (one seed)"));
     }
-    let best: Vec<&str> = known.iter().filter(|k| sig3(k.1) == least).map(|k| k.0).collect();
     let base_name = baseline.strategy.name.as_str();
     let of_change = |c: Option<f64>| c.map_or_else(String::new, |c| format!("{}, ", change(c)));
+    if let [_, other] = rows {
+        let change = of_change(other.delta_p99);
+        let (name, p99) = (&other.strategy.name, sig3(other.p99_ms?));
+        return Some(format!(
+            "p99 is {p99} ms under {name} against the baseline {base_name}'s {} ms ({change}one seed)",
+            sig3(base)
+        ));
+    }
+    let best: Vec<&str> = known.iter().filter(|k| sig3(k.1) == least).map(|k| k.0).collect();
     Some(if sig3(base) == least {
         format!(
-            "p99 is nowhere below the baseline {base_name}'s {least} ms and highest under {last}, {most} ms ({}one seed, no interval)",
+            "p99 is nowhere below the baseline {base_name}'s {least} ms and highest under {last}, {most} ms ({}one seed)",
             of_change(most_change)
         )
     } else {
         format!(
-            "p99 is lowest under {}, {least} ms against {} ms of the baseline {base_name} ({}one seed, no interval)",
+            "p99 is lowest under {}, {least} ms against the baseline {base_name}'s {} ms ({}one seed)",
             list(&best),
             sig3(base),
             of_change(least_change)

@@ -170,6 +170,7 @@ mod tests {
             scenario: "empty".to_owned(),
             title: "What is in nothing?".to_owned(),
             scenario_hash: "0".repeat(16),
+            scenario_text: String::new(),
             host: "sim".to_owned(),
             program: "0.1.0".to_owned(),
             seed: 1,

@@ -103,8 +103,9 @@ fn record() -> impl Strategy<Value = RunRecord> {
         .prop_map(|((scenario, title, duration_s, interval_s), events, strategies, expectations)| RunRecord {
             version: RECORD_VERSION,
             scenario,
-            title,
             scenario_hash: String::new(),
+            scenario_text: title.clone(),
+            title,
             host: "sim".to_owned(),
             program: String::new(),
             seed: 0,

@@ -99,6 +99,7 @@ fn run(args: &Args) -> Result<u8, BadInput> {
     let options = sim::Options {
         name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         hash: sim::scenario_hash(loaded.text.as_bytes()),
+        text: loaded.text,
         seed: args.seed.unwrap_or(scenario.seed),
         reproduce: reproduce(args, path, &scenario),
     };

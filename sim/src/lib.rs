@@ -24,6 +24,8 @@ pub struct Options {
     pub name: String,
     /// Hash of the scenario file, see [`scenario_hash`].
     pub hash: String,
+    /// The scenario file as it is run.
+    pub text: String,
     /// Master seed.
     pub seed: u64,
     /// The command that gives the record again.

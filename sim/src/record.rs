@@ -129,6 +129,7 @@ pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec
         scenario: options.name.clone(),
         title: scenario.title.clone(),
         scenario_hash: options.hash.clone(),
+        scenario_text: options.text.clone(),
         host: "sim".to_owned(),
         program: format!("sim {}", env!("CARGO_PKG_VERSION")),
         seed: options.seed,

@@ -188,6 +188,7 @@ pub(crate) fn record(scenario: &str, title: &str, strategies: Vec<StrategyRecord
         scenario: scenario.to_owned(),
         title: title.to_owned(),
         scenario_hash: "9f1c2ab47e03d5f8".to_owned(),
+        scenario_text: format!("title = \"{title}\"\nduration = \"120s\"\n\n[load]\n# <three> & more\n"),
         host: "sim".to_owned(),
         program: "0.1.0".to_owned(),
         seed: 1,
