@@ -190,7 +190,8 @@ impl World<'_> {
         let (pod_id, phase) = (call.pod, call.phase);
         let pod = &mut self.pods[pod_id.0 as usize];
         if pod.phase == PodPhase::Gone {
-            return;
+            self.forget_abandoned(id);
+            return; // its caller, if it still has one, notices that the connection is cut
         }
         let role = self.deployments[pod.deployment].role;
         self.next_in_queue(pod_id);
@@ -278,18 +279,24 @@ impl World<'_> {
         }
     }
 
+    /// The pod that still had a call is gone: nobody is left to notice that its caller has given up.
+    pub(super) fn forget_abandoned(&mut self, id: Id<Call>) {
+        if self.calls.get(id).is_some_and(|c| c.phase == Phase::Abandoned) {
+            self.calls.remove(id);
+        }
+    }
+
     /// The caller has no more interest in a call, because it has ended or because the caller is gone: reports it done,
     /// gives its stream back, and forgets it, except where the pod has still to notice. None if that has happened before.
     #[inline]
     pub(super) fn give_up(&mut self, id: Id<Call>, end: End) -> Option<Call> {
-        let call = self.calls.get_mut(id)?;
+        let call = self.calls.get_mut(id).filter(|c| c.phase != Phase::Abandoned)?;
         let before = std::mem::replace(&mut call.phase, Phase::Abandoned);
         call.end = end;
         let pod_still_has_it =
             matches!(before, Phase::Queued | Phase::Working) && self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
         let call = if pod_still_has_it { call.clone() } else { self.calls.remove(id)? };
         match before {
-            Phase::Abandoned => return None,
             Phase::Waiting => self.stop_waiting(call.caller, id),
             Phase::Forwarded(child) => {
                 self.give_up(child, End::Cancelled);

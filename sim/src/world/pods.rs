@@ -396,9 +396,12 @@ impl<'s> World<'s> {
         pod.phase = Phase::Gone;
         pod.moments.removed = Some(now);
         pod.busy = 0;
-        pod.queue.clear();
+        let queue = std::mem::take(&mut pod.queue);
         let caller = std::mem::replace(&mut pod.caller, Id::NONE);
         let (node, is_sidecar) = (pod.node, pod.host != id);
+        for call in queue {
+            self.forget_abandoned(call);
+        }
         if !is_sidecar {
             self.places.leave(node);
         }
