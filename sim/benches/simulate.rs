@@ -6,8 +6,13 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn w1(c: &mut Criterion) {
     let scenario = scenarios::parse("w1.toml", include_str!("w1.toml")).expect("a valid scenario");
-    let options =
-        sim::Options { name: "w1".into(), hash: String::new(), text: String::new(), seed: 1, reproduce: "cargo bench -p sim".into() };
+    let options = sim::Options {
+        name: "w1".into(),
+        hash: String::new(),
+        text: String::new(),
+        seed: 1,
+        reproduce: "cargo bench -p sim".into(),
+    };
     let run = || sim::run(&scenario, &options, &mut |_, _| {});
     let requests = run().strategies[0].requests.started;
     let mut group = c.benchmark_group("simulate");

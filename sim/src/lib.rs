@@ -4,12 +4,11 @@
 //! the same random numbers, and gives the run record. The map of the crate:
 //!
 //! * `engine`: the event queue and the slab, which know nothing of load balancing;
-//! * `random`, `exponential`: streams and distributions;
+//! * `random`: streams and distributions;
 //! * `world`: nodes, pods, names, connections and requests; the policies and channels are [`lb_core`]'s;
 //! * `record`: from what was counted to the record and its expectations.
 
 mod engine;
-mod exponential;
 mod random;
 mod record;
 mod world;
@@ -44,8 +43,7 @@ pub fn run(scenario: &Scenario, options: &Options, progress: &mut dyn FnMut(usiz
     record::run_record(scenario, options, strategies)
 }
 
-/// A hash of a scenario file's bytes, 16 hex digits: FNV-1a, to tell files apart, not to resist an attacker.
+/// A hash of a scenario file's bytes, 16 hex digits, to tell files apart, not to resist an attacker.
 pub fn scenario_hash(bytes: &[u8]) -> String {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", random::fnv1a(bytes))
 }

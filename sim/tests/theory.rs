@@ -7,7 +7,13 @@ use scenarios::Scenario;
 fn replicate(scenario: &Scenario, figure: impl Fn(&reports::record::StrategyRecord) -> f64) -> (f64, f64) {
     let values: Vec<f64> = (1..=10)
         .map(|seed| {
-            let options = sim::Options { name: "theory".into(), hash: String::new(), text: String::new(), seed, reproduce: String::new() };
+            let options = sim::Options {
+                name: "theory".into(),
+                hash: String::new(),
+                text: String::new(),
+                seed,
+                reproduce: String::new(),
+            };
             figure(&sim::run(scenario, &options, &mut |_, _| {}).strategies[0])
         })
         .collect();

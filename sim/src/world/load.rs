@@ -9,8 +9,7 @@ use super::calls::End;
 use super::pods::Role;
 use super::{Event, PodId, World};
 use crate::engine::Id;
-use crate::exponential::exp1;
-use crate::random::{Purpose, Stream, Work, stream};
+use crate::random::{Purpose, Stream, Work, exp1, stream};
 
 /// The application in a client pod.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::calls::Call;
 use super::names::{Service, Target};
 use super::{Event, PodId, World};
 use crate::engine::Id;
-use crate::random::{Purpose, Stream, stream, unit_below_one};
+use crate::random::{Purpose, Stream, fnv1a, stream, unit_below_one};
 
 /// What a deployment's pods do with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +199,8 @@ impl<'s> World<'s> {
         let address = Address::new(&format!("10.{}.{}.{}:50051", 128 + (id.0 >> 16), (id.0 >> 8) & 255, id.0 & 255));
         self.by_address.insert(address.clone(), Target::Pod(id));
         let at_start = now == Nanos::ZERO;
+        // By name, so that server-3 has the same luck under every strategy, whatever else there is.
+        let stream = stream(self.seed, Purpose::Pod, fnv1a(name.as_bytes()));
         self.pods.push(Pod {
             name,
             deployment,
@@ -218,7 +220,7 @@ impl<'s> World<'s> {
             queue: VecDeque::new(),
             connections: 0,
             caller: Id::NONE,
-            stream: stream(self.seed, Purpose::Pod, u64::from(id.0)),
+            stream,
             requests: 0,
             bucket: 0,
             series: vec![0; self.recorder.buckets()],

@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 
 use rand::Rng;
 
-use crate::random::{unit, unit_below_one};
+use super::stream::{unit, unit_below_one};
 
 const LAYERS: usize = 256;
 
@@ -70,8 +70,8 @@ fn overhang(tables: &Tables, layer: usize, x: f64, rng: &mut impl Rng) -> Option
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream::{Purpose, stream};
     use super::*;
-    use crate::random::{Purpose, stream};
 
     #[test]
     fn layers_close_at_the_top() {
