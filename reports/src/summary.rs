@@ -80,7 +80,7 @@ fn change(value: Option<f64>, baseline: Option<f64>) -> Option<f64> {
 
 fn first_traffic(record: &RunRecord, s: &StrategyRecord) -> FirstTraffic {
     match reach(record, s, Role::Server) {
-        Some(r) if r.reached < r.ready && r.waited_s >= PATIENCE_S => FirstTraffic::Never,
+        Some(r) if r.reached < r.ready && r.longest_wait_s >= PATIENCE_S => FirstTraffic::Never,
         Some(r) if r.reached < r.ready => FirstTraffic::NotWithin(r.open_s),
         Some(r) if r.ready > 0 => FirstTraffic::After(r.worst_s),
         _ => FirstTraffic::NoNewPods,
@@ -106,8 +106,9 @@ pub(crate) struct Reach<'a> {
     pub(crate) unready: u64,
     /// Longest from creation to first request, of those that got one.
     pub(crate) worst_s: f64,
-    /// Longest time that one of those without a request was there and ready.
+    /// Shortest and longest time that one of those without a request was there and ready.
     pub(crate) waited_s: f64,
+    pub(crate) longest_wait_s: f64,
     /// Longest time that one of those without a request was there.
     pub(crate) open_s: f64,
     /// The event that brought the caller without whom the slowest might wait still.
@@ -122,7 +123,8 @@ pub(crate) fn reach<'a>(record: &'a RunRecord, s: &'a StrategyRecord, role: Role
         reached: 0,
         unready: 0,
         worst_s: 0.0,
-        waited_s: 0.0,
+        waited_s: f64::INFINITY,
+        longest_wait_s: 0.0,
         open_s: 0.0,
         only_after: None,
     };
@@ -142,7 +144,9 @@ pub(crate) fn reach<'a>(record: &'a RunRecord, s: &'a StrategyRecord, role: Role
             }
             (None, Some(published)) => {
                 reach.ready += 1;
-                reach.waited_s = reach.waited_s.max(end_s - pod.ready_s.unwrap_or(published));
+                let waited_s = (end_s - pod.ready_s.unwrap_or(published)).max(0.0);
+                reach.waited_s = reach.waited_s.min(waited_s);
+                reach.longest_wait_s = reach.longest_wait_s.max(waited_s);
                 reach.open_s = reach.open_s.max(end_s - pod.created_s);
             }
             (None, None) => reach.unready += 1,

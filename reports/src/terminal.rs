@@ -3,7 +3,7 @@
 
 use crate::number::sig5;
 use crate::record::RunRecord;
-use crate::summary::{COLUMNS, Cell, cells, rows};
+use crate::summary::{COLUMNS, Cell, cells, rows, words};
 
 const BOLD: &str = "\x1b[1m";
 const GREEN: &str = "\x1b[32m";
@@ -62,7 +62,7 @@ fn expectations(record: &RunRecord, colour: bool) -> String {
         let (mark, style) = if e.holds { ("✓", GREEN) } else { ("✗", RED) };
         let mark = if colour { format!("{style}{mark}{PLAIN}") } else { mark.to_owned() };
         let measured = e.measured.map_or_else(|| "nothing to measure".to_owned(), sig5);
-        out.push_str(&format!("{mark} {}: {}\n", e.strategy, e.text));
+        out.push_str(&format!("{mark} {}: {}\n", e.strategy, words(e)));
         out.push_str(&format!("    {}: {measured}, expected {}\n", e.metric, e.bound));
     }
     out

@@ -169,7 +169,7 @@ fn reach_of_several(strategies: &[StrategyRecord], ways: &[Way<'_>]) -> Option<S
     } else {
         "the new pods".to_owned()
     };
-    let waited = |ways: &[&Way<'_>]| ways.iter().map(|w| w.reach.waited_s).fold(0.0, f64::max);
+    let waited = |ways: &[&Way<'_>]| ways.iter().map(|w| w.reach.longest_wait_s).fold(0.0, f64::max);
     let never = |ways: &[&Way<'_>]| {
         let waited = waited(ways);
         if waited >= PATIENCE_S { None } else { Some(format!("in the {} s that were left", seconds(waited))) }
@@ -257,7 +257,7 @@ fn idle_proxies(record: &RunRecord, strategies: &[StrategyRecord]) -> Option<Str
     let reaches: Vec<(&str, Reach<'_>)> = strategies
         .iter()
         .filter_map(|s| Some((s.name.as_str(), reach(record, s, Role::Proxy)?)))
-        .filter(|(_, r)| r.ready > 0 && r.reached == 0 && r.waited_s >= PATIENCE_S)
+        .filter(|(_, r)| r.ready > 0 && r.reached == 0 && r.longest_wait_s >= PATIENCE_S)
         .collect();
     let deployment = reaches.first()?.1.deployment;
     let names: Vec<&str> = reaches.iter().map(|(name, _)| *name).collect();
@@ -291,7 +291,10 @@ fn spread_of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Optio
     } else {
         let (name, worst) = worst_of;
         let what = match worst.pods.iter().filter(|&&(_, n)| n > 0).count() {
-            1 => format!("under {name} one of {} takes every request", plural(worst.pods.len() as u64, "server pod")),
+            1 => format!(
+                "while under {name} one of {} takes every request",
+                plural(worst.pods.len() as u64, "server pod")
+            ),
             _ => format!("least so under {name} (busiest server pod {} × the mean)", ratio(worst.imbalance)),
         };
         format!("the load ends up even under {}, {what}", list(&even))

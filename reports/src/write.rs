@@ -219,6 +219,44 @@ mod tests {
     }
 
     #[test]
+    fn missing_parents_are_made() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let paths = write(&dir.path().join("a/b/c"), &record()).expect("written");
+        assert!(paths.run_json.is_file() && paths.data_csv.is_file() && paths.index_html.is_file());
+    }
+
+    #[test]
+    fn a_parent_that_is_a_file_is_told_with_the_systems_reason() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        fs::write(dir.path().join("out"), "mine").expect("written");
+        let place = dir.path().join("out/headless/sim");
+        let error = write(&place, &record()).expect_err("out is a file").to_string();
+        assert!(error.starts_with(&format!("{}: cannot make this folder: ", place.display())), "{error}");
+        assert!(error.ends_with("; check that you may write there or choose another output folder"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_without_permission_is_named_with_a_remedy() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let place = dir.path().join("sim");
+        fs::create_dir(&place).expect("made");
+        fs::set_permissions(&place, fs::Permissions::from_mode(0o555)).expect("set");
+        // Who may write anyway (root) cannot see the error.
+        if fs::write(place.join("probe"), "").is_ok() {
+            return;
+        }
+        let error = write(&place, &record()).expect_err("read-only").to_string();
+        let file = place.join("data.csv");
+        assert!(error.starts_with(&format!("{}: cannot write: ", file.display())), "{error}");
+        assert!(error.ends_with("; check free space and permissions or choose another output folder"), "{error}");
+        assert_eq!(names(&place), Vec::<String>::new());
+        let error = write(&place.join("below"), &record()).expect_err("read-only").to_string();
+        assert!(error.starts_with(&format!("{}: cannot make this folder: ", place.join("below").display())), "{error}");
+    }
+
+    #[test]
     fn a_failure_leaves_the_old_files_and_no_new_ones() {
         let dir = tempfile::tempdir().expect("temporary folder");
         fs::write(dir.path().join("data.csv"), "old").expect("written");

@@ -23,7 +23,7 @@ fn the_first_screen_is_in_order() {
     let html = render(&three());
     let at = |what: &str| html.find(what).unwrap_or_else(|| panic!("{what} is not on the page"));
     let order = [
-        at("<h1>sidecar reaches the new server pods"),
+        at("<h1>sidecar spreads evenly over the new server pods"),
         at("1 of 6 expectations failed"),
         at("<table class=\"compare\">"),
         at("Latency percentiles of 3 strategies"),
@@ -145,4 +145,50 @@ fn colour_marks_the_best_and_the_failed() {
     assert!(text.contains("\x1b[31m✗\x1b[0m ingress-max-age: no request fails"));
     let plain = text.replace("\x1b[1m", "").replace("\x1b[31m", "").replace("\x1b[32m", "").replace("\x1b[0m", "");
     assert_eq!(plain, table(&three(), false));
+}
+
+#[test]
+fn the_scenario_is_on_the_page_as_it_was_run() {
+    let mut record = three();
+    record.scenario_text = "# <script> & \"quotes\"\n[load]\n\tfrom = 'client'\n".to_owned();
+    let html = render(&record);
+    assert!(html.contains("<summary>The scenario: three.toml, 3 lines</summary>"));
+    assert!(html.contains("\n# &lt;script&gt; &amp; &quot;quotes&quot;\n[load]\n\tfrom = &#39;client&#39;</pre>"));
+    // A record of before there was the field, and a file that would burst the page.
+    record.scenario_text = String::new();
+    assert!(!render(&record).contains("<pre"));
+    record.scenario_text = "# all work and no play\n".repeat(100_000);
+    let html = render(&record);
+    assert!(html.len() < 1_000_000, "{} bytes", html.len());
+    assert!(html.contains("The first 100,000 characters; run.json has all."));
+}
+
+#[test]
+fn behind_a_clusterip_no_caller_is_expected_to_learn_an_address() {
+    let mut record = headless();
+    for pod in &mut record.strategies[0].pods {
+        pod.resolved_s = None;
+    }
+    let html = render(&record);
+    assert!(html.contains("server-3 and server-4: never a request, no caller connected to it."));
+    assert!(!html.contains("no caller learnt its address"));
+}
+
+#[test]
+fn what_comes_after_the_first_request_is_no_stage_of_it() {
+    let mut record = headless();
+    for pod in record.strategies[0].pods.iter_mut().filter(|p| p.created_s > 0.0) {
+        // Listens at 61.1 s, serves its own pod at 61.2 s, is ready at 62 s or later.
+        (pod.resolved_s, pod.connected_s, pod.first_request_s) = (Some(61.1), Some(61.1), Some(61.2));
+    }
+    let html = render(&record).replace('\u{a0}', " ");
+    assert!(html.contains("server-4 waited longest, 1.20 s, 1.10 s of it until started."));
+}
+
+#[test]
+fn an_expectation_does_not_say_its_strategy_twice() {
+    let mut record = three();
+    record.expectations[1].text = "sidecar: new pods get traffic".to_owned();
+    assert!(render(&record).contains("<b>sidecar</b> new pods get traffic <span"));
+    assert!(table(&record, false).contains("✓ sidecar: new pods get traffic\n"));
 }

@@ -43,15 +43,16 @@ fn one_new_pod_and_pods_that_are_never_ready() {
         "headless: the new server pod got its first request 14.2 s after it was created; 4 server pods share evenly from 75 s on"
     ));
     for p in s.pods.iter_mut().filter(|p| p.created_s > 0.0) {
-        (p.ready_s, p.first_request_s) = (None, None);
+        (p.ready_s, p.published_s, p.first_request_s) = (None, None, None);
     }
-    assert!(of(vec![s]).starts_with("headless: the new server pod was never ready; "));
+    assert!(of(vec![s]).starts_with("headless: the new server pod was not published before the run ended; "));
     let mut s = strategy(Sample { new: 3, reached: Some(5.0), ..HEADLESS }, 1.0, 343.0);
     s.pods[4].first_request_s = None;
     s.pods[5].first_request_s = None;
-    s.pods[5].ready_s = None;
+    s.pods[5].published_s = None;
     assert!(of(vec![s]).starts_with(
-        "headless: 1 of the 2 new server pods got no request in the 58 s after it was ready (1 more never ready); "
+        "headless: 1 of the 2 new server pods got no request in the 58 s after it was ready (1 more not published \
+         before the run ended); "
     ));
 }
 
@@ -73,14 +74,13 @@ fn nothing_to_measure() {
 fn several_strategies_compare_with_the_first() {
     assert_eq!(
         sentence(&three()),
-        "sidecar reaches the new server pods within 6.6 s of creation, ingress-max-age within 7 s, headless never; the \
-         load ends up even under those that reach them, least so under headless (busiest server pod 1.67 × the mean); \
-         p99 is lowest under sidecar, 28.5 ms against 31.2 ms of the baseline headless (−8.6 %, one seed, no interval); \
-         40 of ingress-max-age's requests failed (0.1 %), no other."
+        "sidecar spreads evenly over the new server pods within 6.6 s of creation, ingress-max-age within 7 s, headless \
+         never; p99 is lowest under sidecar, 28.5 ms against the baseline headless's 31.2 ms (−8.6 %, one seed); 40 of \
+         ingress-max-age's requests failed (0.1 %), no other."
     );
     assert!(sentence(&strategies()).starts_with(
-        "sidecar, node-proxy, ingress and 2 more reach the new server pods within 6.6 s of creation (sidecar) to 14.9 s \
-         (max-age), headless and clusterip never; "
+        "max-age, ingress, ingress-max-age and 2 more spread evenly over the new server pods within 6.6 s of creation \
+         (sidecar) to 14.9 s (max-age), headless and clusterip never; p99 "
     ));
 }
 
@@ -89,8 +89,8 @@ fn equal_strategies_are_called_equal() {
     let all = vec![strategy(no_new("a"), 1.0, 343.0), strategy(no_new("b"), 1.0, 343.0)];
     assert_eq!(
         of(all),
-        "the load ends up even under each (busiest server pod at most 1.00 × the mean); p99 is 31.2 ms under each (one \
-         seed, no interval); no request failed."
+        "The load ends up even under each (busiest server pod at most 1.00 × the mean); p99 is 31.2 ms under each (one \
+         seed); no request failed."
     );
 }
 
@@ -98,9 +98,16 @@ fn equal_strategies_are_called_equal() {
 fn a_baseline_that_is_best_or_completes_nothing() {
     let slow = Sample { tail: 4.0, ..no_new("slow") };
     let all = vec![strategy(no_new("fast"), 1.0, 343.0), strategy(slow, 1.0, 343.0)];
-    assert!(of(all.clone()).contains(
-        "p99 is nowhere below the baseline fast's 31.2 ms and highest under slow, 48.0 ms (+54 %, one seed, no interval)"
-    ), "{}", of(all));
+    let text = of(all.clone());
+    assert!(text.contains("p99 is 48.0 ms under slow against the baseline fast's 31.2 ms (+54 %, one seed)"), "{text}");
+    let third = [all.clone(), vec![strategy(no_new("same"), 1.0, 343.0)]].concat();
+    let text = of(third);
+    assert!(
+        text.contains(
+            "p99 is nowhere below the baseline fast's 31.2 ms and highest under slow, 48.0 ms (+54 %, one seed)"
+        ),
+        "{text}"
+    );
     let mut all = all;
     all[0].requests.failed = all[0].requests.ok;
     all[0].requests.ok = 0;
@@ -112,7 +119,19 @@ fn a_baseline_that_is_best_or_completes_nothing() {
 #[test]
 fn no_strategy_reaches_the_new_pods() {
     let all = vec![strategy(HEADLESS, 1.0, 343.0), strategy(Sample { name: "other", ..HEADLESS }, 1.0, 343.0)];
-    assert!(of(all).starts_with("no strategy sends the new server pods a request; "));
+    assert!(of(all.clone()).starts_with(
+        "No strategy sends the new server pods a request; the busiest server pod ends up with 1.67 × the mean under \
+         headless and other; "
+    ));
+    // Ready 10 s before the end at most, which is too short to speak of never.
+    let mut r = record("x", "?", all);
+    for p in r.strategies.iter_mut().flat_map(|s| &mut s.pods).filter(|p| p.created_s > 0.0) {
+        (p.created_s, p.ready_s) = (105.0, Some(p.ready_s.expect("ready") + 48.0));
+    }
+    let text = sentence(&r);
+    assert!(text.starts_with("No strategy sends the new server pods a request in the 10 s that were left; "), "{text}");
+    // From creation at 105 s to the end at 120 s.
+    assert!(reports::terminal::table(&r, false).contains(" >15.0 s "), "{}", reports::terminal::table(&r, false));
 }
 
 #[test]
@@ -123,4 +142,59 @@ fn new_proxies_are_told_of_under_one_strategy() {
     proxy.deployment = "proxy".to_owned();
     r.strategies[0].pods.push(proxy);
     assert!(sentence(&r).contains("; the new proxy pod got no request in the 58 s after it was ready; "));
+}
+
+/// The client restarts at 90 s; its new pod listens 2 s later and calls the new servers at once.
+fn restarted() -> RunRecord {
+    let mut waits = strategy(Sample { reached: Some(32.1), ..HEADLESS }, 1.0, 343.0);
+    let mut client = waits.pods[0].clone();
+    (client.created_s, client.started_s) = (90.0, Some(92.0));
+    for p in waits.pods.iter_mut().filter(|p| p.created_s > 0.0) {
+        (p.ready_s, p.published_s) = (Some(57.0), Some(58.0));
+    }
+    waits.pods.push(client);
+    let polls = strategy(Sample { name: "sidecar", reached: Some(6.0), ..HEADLESS }, 1.0, 343.0);
+    let mut r = record("x", "?", vec![waits, polls]);
+    r.events.push(reports::record::EventRecord { at_s: 90.0, label: "restart client".to_owned() });
+    r
+}
+
+#[test]
+fn pods_that_only_a_new_caller_finds_are_told_of_as_such() {
+    let mut r = restarted();
+    let text = sentence(&r);
+    assert!(
+        text.starts_with(
+            "sidecar spreads evenly over the new server pods within 6.7 s of creation, headless only after “restart \
+             client” at 90 s; "
+        ),
+        "{text}"
+    );
+    r.strategies.truncate(1);
+    let text = sentence(&r);
+    assert!(
+        text.starts_with(
+            "headless: both new server pods got requests, the last 32.8 s after it was created, only after “restart \
+             client” at 90 s; "
+        ),
+        "{text}"
+    );
+    // Published only 20 s before the new caller came: any caller might have found them just then.
+    for p in r.strategies[0].pods.iter_mut().filter(|p| p.created_s == 60.0) {
+        p.published_s = Some(70.0);
+    }
+    assert!(
+        sentence(&r).starts_with("headless: both new server pods got requests, the last 32.8 s after it was created; ")
+    );
+}
+
+#[test]
+fn idle_proxies_are_told_of_among_several() {
+    let mut r = strategies();
+    let mut proxy = r.strategies[0].pods[4].clone();
+    proxy.role = reports::record::Role::Proxy;
+    proxy.deployment = "proxy".to_owned();
+    r.strategies[3].pods.push(proxy);
+    let text = sentence(&r);
+    assert!(text.contains(" never; the new proxy pods idle under ingress; p99 "), "{text}");
 }

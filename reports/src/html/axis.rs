@@ -3,7 +3,7 @@
 use libm::{floor, log10, pow};
 
 use super::canvas::{Anchor, Canvas};
-use super::colour::{GRID, MUTED, Rgb};
+use super::colour::{GRID, INK, MUTED, Rgb};
 use super::text::width_px;
 use crate::number::short;
 
@@ -126,15 +126,39 @@ pub(super) struct EndLabel {
 /// Writes labels in the margin from `left_px`, each at the height of its series' end, moved apart where they would
 /// overlap, with a line of the series' own colour and dash from its end to its label.
 pub(super) fn end_labels(c: &mut Canvas<'_>, labels: &[EndLabel], left_px: f64, top_px: f64, bottom_px: f64, ink: Rgb) {
-    let mut order: Vec<usize> = (0..labels.len()).collect();
-    order.sort_by(|&a, &b| f64::total_cmp(&labels[a].y, &labels[b].y).then(a.cmp(&b)));
-    let wanted: Vec<f64> = order.iter().map(|&i| labels[i].y).collect();
-    for (&i, y) in order.iter().zip(apart(&wanted, 14.0, top_px, bottom_px)) {
+    for (i, y) in placed(labels, top_px, bottom_px) {
         let label = &labels[i];
         let leader = [(label.x, label.y), (left_px + 3.0, label.y), (left_px + 11.0, y), (left_px + 17.0, y)];
         c.path(&leader, label.colour, 1.0);
         c.text((left_px + 21.0, y), &label.text, Anchor::Start, ink);
     }
+}
+
+/// Like [`end_labels`] for lines that end close together: a thin grey line leads to a sample of the series' own line,
+/// long enough to show its dash.
+pub(super) fn sampled_labels(c: &mut Canvas<'_>, labels: &[EndLabel], left_px: f64, top_px: f64, bottom_px: f64) {
+    for (i, y) in placed(labels, top_px, bottom_px) {
+        let label = &labels[i];
+        c.path(&[(label.x, label.y), (left_px + 12.0, y)], MUTED, 0.5);
+        c.path(&[(left_px + 12.0, y), (left_px + 12.0 + SAMPLE_PX, y)], label.colour, 2.0);
+        c.text((left_px + 17.0 + SAMPLE_PX, y), &label.text, Anchor::Start, INK);
+    }
+}
+
+const SAMPLE_PX: f64 = 24.0;
+
+/// Room that [`sampled_labels`] needs right of the plot.
+pub(super) fn sampled_label_room<'a>(texts: impl Iterator<Item = &'a str>) -> f64 {
+    texts.map(width_px).fold(0.0, f64::max) + 22.0 + SAMPLE_PX
+}
+
+/// Index and height of each label, from above.
+fn placed(labels: &[EndLabel], top_px: f64, bottom_px: f64) -> Vec<(usize, f64)> {
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.sort_by(|&a, &b| f64::total_cmp(&labels[a].y, &labels[b].y).then(a.cmp(&b)));
+    let wanted: Vec<f64> = order.iter().map(|&i| labels[i].y).collect();
+    let at = apart(&wanted, 14.0, top_px, bottom_px);
+    order.into_iter().zip(at).collect()
 }
 
 /// Room that [`end_labels`] needs right of the plot.

@@ -109,7 +109,7 @@ fn draw(
     let x = frame.scale(record);
     let y = Scale::linear(0.0, most * 1.05, bottom, top);
     time_axis(c, &x, bottom, if size.narrow { 4 } else { 8 });
-    y_axis(c, &y, frame.left, frame.right, 3);
+    y_axis(c, &y, frame.left, frame.right, 4);
     c.text((0.0, 8.0), unit, Anchor::Start, MUTED);
     track.verticals(c, 0.0, bottom);
     let mut steps: Vec<(f64, f64)> = Vec::new();

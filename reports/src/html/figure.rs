@@ -1,7 +1,8 @@
 //! A figure: the finding first, then how to read the plot, then the plot in both sizes.
 
 use super::canvas::Size;
-use super::text::{escape, sentence_case};
+use super::text::{escape, keep_units};
+use crate::verdict::sentence_case;
 
 /// What a plot's module returns. All fields are plain text but `plot`, which is SVG.
 #[derive(Debug, Clone, Default)]
@@ -15,8 +16,8 @@ impl Figure {
     pub(super) fn html(&self) -> String {
         format!(
             "<figure><figcaption><strong>{}</strong> {}</figcaption>{}</figure>\n",
-            escape(&self.finding),
-            escape(&self.how),
+            escape(&keep_units(&self.finding)),
+            escape(&keep_units(&self.how)),
             self.plot
         )
     }

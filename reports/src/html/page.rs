@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::axis::end_label_room;
 use super::colour::{series_rules, variables};
 use super::requests::{Shared, pod_label};
-use super::text::escape;
+use super::text::{escape, escape_lines, keep_units};
 use super::{counts, latency, percentile, requests, shares, stages, tables};
-use crate::number::{plural, short};
+use crate::number::{count, plural, short};
 use crate::record::{Role, RunRecord, StrategyRecord};
+use crate::summary::PATIENCE_S;
 use crate::verdict;
 
 const STYLE: &str = include_str!("style.css");
@@ -48,7 +49,7 @@ fn first_screen(record: &RunRecord) -> String {
         "<p class=\"kicker\"><b>{}</b> {}</p>\n<h1>{}</h1>\n<div class=\"first\">\n<section class=\"left\" aria-label=\"Expectations and comparison\">\n{}{}</section>\n",
         escape(&record.scenario),
         escape(&record.title),
-        escape(&verdict::sentence(record)),
+        escape(&keep_units(&verdict::sentence(record))),
         tables::expectations(record),
         tables::comparison(record)
     );
@@ -142,6 +143,7 @@ fn strategy(record: &RunRecord, s: &StrategyRecord, index: usize, shared: Shared
 fn rest(record: &RunRecord) -> String {
     let mut html = String::from("<section class=\"rest\">\n<h2>What happened when</h2>\n");
     html.push_str(&tables::events(record));
+    html.push_str(&scenario(record));
     html.push_str("<h2>How to read the figures, and what is not in them</h2>\n<ul>\n");
     for note in notes(record) {
         let _ = writeln!(html, "<li>{}</li>", escape(&note));
@@ -150,6 +152,32 @@ fn rest(record: &RunRecord) -> String {
         "</ul>\n<h2>Data</h2>\n<p><a href=\"run.json\">run.json</a>: the whole record. <a href=\"data.csv\">data.csv</a>: requests per strategy, pod and bucket.</p>\n</section>\n",
     );
     html
+}
+
+/// Most characters of a scenario file that the page shows.
+const SCENARIO_CHARS: usize = 100_000;
+
+/// The file itself: all that the figures above follow from, together with the seed.
+fn scenario(record: &RunRecord) -> String {
+    let text = &record.scenario_text;
+    if text.trim().is_empty() {
+        return String::new();
+    }
+    let shown = match text.char_indices().nth(SCENARIO_CHARS) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    };
+    let cut = if shown.len() < text.len() {
+        format!("<p class=\"muted\">The first {} characters; run.json has all.</p>", count(SCENARIO_CHARS as u64))
+    } else {
+        String::new()
+    };
+    format!(
+        "<details><summary>The scenario: {}.toml, {}</summary>\n<pre tabindex=\"0\" role=\"region\" aria-label=\"The scenario file\">\n{}</pre>{cut}</details>\n",
+        escape(&record.scenario),
+        plural(text.lines().count() as u64, "line"),
+        escape_lines(shown)
+    )
 }
 
 fn notes(record: &RunRecord) -> Vec<String> {
@@ -161,7 +189,10 @@ fn notes(record: &RunRecord) -> Vec<String> {
         "Latency is what the client saw, of requests that ended OK; failed ones have none. A closed loop sends less when answers are slow, so its latency hides waiting that an open loop would show.".to_owned(),
         "Requests in flight at the end of the run are started, but neither ok nor failed.".to_owned(),
         "Imbalance in the table is of the whole run: a pod that came late has had less time to get requests. The sentence at the top and the shares count from the moment the last new server pod was in use, or ready if it never was; “even” there is at most 1.05 × the mean.".to_owned(),
-        "Time to first traffic counts from the moment the Deployment asked for the pod.".to_owned(),
+        format!(
+            "Time to first traffic counts from the moment the Deployment asked for the pod. “Never” is said of a pod that was ready for {} s or more, the floor between gRPC's look-ups of a name; “>” stands before the time of one that had less. A pod whose address was not published before the run ended is not counted.",
+            short(PATIENCE_S)
+        ),
         "Node hops count one way, from the client to the server that answered.".to_owned(),
     ];
     if record.host == "sim" {

@@ -302,19 +302,23 @@ fn finding_of(record: &RunRecord, s: &StrategyRecord, role: Role, pods: &[usize]
     {
         return finding(&verdict::spread_of(s, &spread));
     }
+    let per_s = sig3(total as f64 / record.duration_s);
+    if let [only] = pods {
+        let name = &s.pods[*only].name;
+        return format!("The one {} pod, {name}, got all {}, {per_s} per s.", word(role), plural(total, "request"));
+    }
     let counts: Vec<u64> = pods.iter().map(|&i| s.pods[i].requests).collect();
-    if pods.len() > 1 && imbalance(&counts) <= EVEN {
+    if imbalance(&counts) <= EVEN {
         let pods = plural(pods.len() as u64, &format!("{} pod", word(role)));
         return format!("{pods} share {} evenly.", plural(total, "request"));
     }
     let busiest = pods.iter().copied().max_by_key(|&i| (s.pods[i].requests, usize::MAX - i)).unwrap_or(pods[0]);
     let part = s.pods[busiest].requests as f64 / total as f64;
     format!(
-        "{} got {} of the {} at {}, {} per s.",
+        "{} got {} of the {} at {}, {per_s} per s.",
         s.pods[busiest].name,
         percent(part),
         plural(total, "request"),
-        plural(pods.len() as u64, &format!("{} pod", word(role))),
-        sig3(total as f64 / record.duration_s)
+        plural(pods.len() as u64, &format!("{} pod", word(role)))
     )
 }

@@ -19,6 +19,9 @@ const STAGES: [(&str, &str); 6] = [
     ("first request", "no request was sent to it"),
 ];
 
+/// Index of the stage that is not there behind a ClusterIP.
+const RESOLVED: usize = 3;
+
 /// Most pods that are drawn.
 const DRAWN: usize = 16;
 const ROW_PX: f64 = 36.0;
@@ -37,7 +40,7 @@ struct Way<'a> {
 /// `None` if there are no new pods to reach.
 pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
     let ways: Vec<Way<'_>> =
-        [Role::Server, Role::Proxy].iter().flat_map(|role| new_pods(s, *role)).map(|pod| way(record, pod)).collect();
+        [Role::Server, Role::Proxy].iter().flat_map(|role| new_pods(s, *role)).map(|pod| way(record, s, pod)).collect();
     if ways.is_empty() {
         return None;
     }
@@ -59,8 +62,13 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
     Some(Figure { finding: finding(&ways), how, plot: key() + &plot })
 }
 
-fn way<'a>(record: &RunRecord, pod: &'a PodRecord) -> Way<'a> {
-    let moments = [pod.started_s, pod.ready_s, pod.published_s, pod.resolved_s, pod.connected_s, pod.first_request_s];
+fn way<'a>(record: &RunRecord, s: &StrategyRecord, pod: &'a PodRecord) -> Way<'a> {
+    let mut moments =
+        [pod.started_s, pod.ready_s, pod.published_s, pod.resolved_s, pod.connected_s, pod.first_request_s];
+    // What came after the first request was no step towards it: a sidecar serves its own pod before it is ready.
+    for moment in &mut moments {
+        *moment = moment.filter(|at| pod.first_request_s.is_none_or(|first| *at <= first));
+    }
     // A stage without a moment before one with (a ClusterIP resolves no pod) is part of the next.
     let reached = moments.iter().rposition(Option::is_some).map_or(0, |i| i + 1);
     let mut steps = Vec::new();
@@ -73,7 +81,14 @@ fn way<'a>(record: &RunRecord, pod: &'a PodRecord) -> Way<'a> {
         }
     }
     let end_s = (pod.removed_s.unwrap_or(record.duration_s).min(record.duration_s) - pod.created_s).max(at);
-    Way { pod, steps, missing: (reached < STAGES.len()).then_some(reached), end_s }
+    let missing = if reached == RESOLVED && !resolves(s, pod.role) { reached + 1 } else { reached };
+    Way { pod, steps, missing: (missing < STAGES.len()).then_some(missing), end_s }
+}
+
+/// Whether callers learn addresses of pods of this role at all: behind a ClusterIP they connect without.
+fn resolves(s: &StrategyRecord, role: Role) -> bool {
+    let mut connected = s.pods.iter().filter(|p| p.role == role && p.connected_s.is_some()).peekable();
+    connected.peek().is_none() || connected.any(|p| p.resolved_s.is_some())
 }
 
 fn finding(ways: &[Way<'_>]) -> String {

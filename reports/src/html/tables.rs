@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::text::escape;
+use super::text::{escape, keep_units};
 use crate::number::{count, percent, short, sig5};
 use crate::record::{ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
-use crate::summary::{COLUMNS, cells, rows};
+use crate::summary::{COLUMNS, cells, rows, words};
 
 /// Expectations on the first screen; what is beyond goes into details, failed ones never.
 const SHOWN: usize = 6;
@@ -58,8 +58,8 @@ fn expectation_table(list: &[&ExpectationRecord], names: bool, caption: &str) ->
             body,
             "<tr class=\"{class}\"><td class=\"mark\"><span aria-hidden=\"true\">{mark}</span><span class=\"sr\">{word}</span></td>\
              <td class=\"what\">{strategy}{} <span class=\"metric\">{}</span></td><td class=\"n\">{measured}</td><td class=\"n\">{}</td></tr>",
-            escape(&e.text),
-            escape(&e.metric),
+            escape(&keep_units(words(e))),
+            escape(&keep_units(&e.metric)),
             escape(&e.bound)
         );
     }

@@ -18,10 +18,23 @@ pub(super) fn escape(text: &str) -> String {
     out
 }
 
-/// First letter large, for a clause that becomes a sentence. Not for names: those keep their spelling.
-pub(super) fn sentence_case(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+/// Like [`escape`], but lines and tabs stay: for a file shown as it is.
+pub(super) fn escape_lines(text: &str) -> String {
+    let tab = |line: &str| line.split('\t').map(escape).collect::<Vec<_>>().join("\t");
+    text.lines().map(tab).collect::<Vec<_>>().join("\n")
+}
+
+/// A figure and its unit stay on one line: "60 s", "31 ms", "20 %", "3.00 ×".
+pub(super) fn keep_units(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
+    for (i, c) in text.char_indices() {
+        let unit = || text[i + 1..].split(|c: char| !(c.is_alphanumeric() || c == '%' || c == '×')).next();
+        let glue = c == ' ' && before.is_ascii_digit() && matches!(unit(), Some("s" | "ms" | "%" | "×"));
+        out.push(if glue { '\u{a0}' } else { c });
+        before = c;
+    }
+    out
 }
 
 /// At most `max` characters, cut in the middle: a pod's name differs at its end.
@@ -54,6 +67,20 @@ mod tests {
     #[test]
     fn markup_becomes_text() {
         assert_eq!(escape("a<b>&\"c\"'\n"), "a&lt;b&gt;&amp;&quot;c&quot;&#39; ");
+    }
+
+    #[test]
+    fn a_file_keeps_its_lines() {
+        assert_eq!(escape_lines("a = \"<b>\"\r\n\tc\u{7}\n\n# d\n"), "a = &quot;&lt;b&gt;&quot;\n\tc \n\n# d");
+    }
+
+    #[test]
+    fn units_stay_with_their_figures() {
+        assert_eq!(
+            keep_units("within 30 s of 3 servers, 5 × more, +4 %"),
+            "within 30\u{a0}s of 3 servers, 5\u{a0}× more, +4\u{a0}%"
+        );
+        assert_eq!(keep_units("s 5 "), "s 5 ");
     }
 
     #[test]
