@@ -88,7 +88,7 @@ fn channel() -> impl Strategy<Value = String> {
         "backoff = { initial = '1ns', max = '1ns', jitter = 1.0 }\n",
         "backoff = { initial = '20ms', multiplier = 3, max = '100ms', jitter = 0.0 }\n",
     ]);
-    let timeout = of(&["1us", "3ms", "20s"]);
+    let timeout = of(&["80us", "3ms", "20s"]);
     (policy(), resolver(), backoff, timeout).prop_map(|(policy, resolver, backoff, timeout)| {
         format!("policy = {policy}\nresolver = {resolver}\n{backoff}connect_timeout = {timeout:?}\n")
     })
@@ -125,7 +125,7 @@ fn load() -> impl Strategy<Value = String> {
         (1u32..300, of(&["poisson", "constant"]))
             .prop_map(|(rate, arrivals)| format!("open = {{ rate = '{rate}/s', arrivals = '{arrivals}' }}")),
     ];
-    let deadline = key("deadline", of(&["1ns", "150us", "3ms", "25ms", "300ms"]));
+    let deadline = key("deadline", of(&["60us", "150us", "3ms", "25ms", "300ms"]));
     (requests, deadline, of(&["shared", "per_request"])).prop_map(|(requests, deadline, connection)| {
         format!("[load]\nfrom = 'client'\nto = 'server'\n{requests}\nconnection = '{connection}'\n{deadline}")
     })
@@ -173,8 +173,13 @@ fn scenario() -> impl Strategy<Value = String> {
 }
 
 fn run(scenario: &Scenario) -> RunRecord {
-    let options =
-        sim::Options { name: "generated".into(), hash: String::new(), seed: scenario.seed, reproduce: String::new() };
+    let options = sim::Options {
+        name: "generated".into(),
+        hash: String::new(),
+        seed: scenario.seed,
+        reproduce: String::new(),
+        text: String::new(),
+    };
     sim::run(scenario, &options, &mut |_, _| {})
 }
 
@@ -227,10 +232,15 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
         let stages: Vec<f64> = life.into_iter().flatten().collect();
         prop_assert!(stages.is_sorted(), "{pod:?}");
         prop_assert!(life.windows(2).all(|w| w[0].is_some() || w[1].is_none()), "a stage was left out: {pod:?}");
-        for moment in [pod.resolved_s, pod.connected_s, pod.first_request_s] {
-            let after_start = moment.is_none_or(|m| pod.started_s.is_some_and(|started| m >= started));
-            let before_end = moment.is_none_or(|m| pod.removed_s.is_none_or(|removed| m <= removed + 0.1));
-            prop_assert!(after_start && before_end, "{pod:?}");
+        for moment in [pod.connected_s, pod.first_request_s].into_iter().flatten() {
+            prop_assert!(pod.started_s.is_some_and(|started| moment >= started), "{pod:?}");
+            // Its peer hears of a pod's end a hop later, and of a handshake's success three.
+            prop_assert!(pod.removed_s.is_none_or(|removed| moment <= removed + 0.045), "{pod:?}");
+        }
+        if pod.role == Role::Server
+            && let Some(resolved) = pod.resolved_s
+        {
+            prop_assert!(pod.published_s.is_some_and(|published| published <= resolved), "{pod:?}");
         }
         prop_assert!(pod.first_request_s.is_none_or(|m| pod.removed_s.is_none_or(|removed| m <= removed)), "{pod:?}");
         prop_assert_eq!(pod.first_request_s.is_some(), pod.requests > 0);
@@ -250,13 +260,14 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
     prop_assert!(s.node_hops.max <= legs && s.node_hops.mean <= f64::from(s.node_hops.max), "{:?}", s.node_hops);
     let l = &s.latency_ms;
     if s.requests.ok > 0 {
-        let upwards = [f64::MIN_POSITIVE, l.p50, l.p90, l.p99, l.p999, l.max];
+        // The histogram keeps three digits, the maximum is exact.
+        let upwards = [f64::MIN_POSITIVE, l.p50, l.p90, l.p99, l.p999, l.max * 1.002];
         prop_assert!(upwards.is_sorted(), "{l:?}");
-        prop_assert!(l.mean > 0.0 && l.mean <= l.max, "{l:?}");
+        prop_assert!(l.mean > 0.0 && l.mean <= l.max * (1.0 + 1e-12), "{l:?}");
         // There and back over each leg at least.
         prop_assert!(l.p50 >= 0.4 * f64::from(legs), "{l:?}");
         let curve: Vec<f64> = s.latency_quantiles.iter().map(|q| q.ms).collect();
-        prop_assert!(curve.is_sorted() && curve.iter().all(|&ms| ms <= l.max), "{curve:?}, {l:?}");
+        prop_assert!(curve.is_sorted() && curve.iter().all(|&ms| ms <= l.max * 1.002), "{curve:?}, {l:?}");
     } else {
         prop_assert!(s.latency_quantiles.is_empty() && l.max == 0.0);
     }
@@ -268,6 +279,7 @@ proptest! {
 
     #[test]
     fn what_comes_in_goes_out_once(text in scenario()) {
+
         let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
         let record = run(&scenario);
         for s in &record.strategies {
@@ -278,6 +290,7 @@ proptest! {
     /// A strategy's figures are its own: alone it gives the bytes that it gives beside others.
     #[test]
     fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..5) {
+
         let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
         let together = run(&scenario);
         let mut alone = scenario.clone();

@@ -37,7 +37,7 @@ pub(crate) struct Caller {
     /// The connection to each endpoint, by its index.
     links: Vec<Id<Connection>>,
     /// Requests no endpoint was ready for.
-    waiting: VecDeque<Id<Call>>,
+    pub(super) waiting: VecDeque<Id<Call>>,
     stream: Stream,
     /// When the channel will be woken.
     wake_at: Nanos,

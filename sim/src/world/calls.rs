@@ -53,7 +53,7 @@ impl End {
 
 /// Where a call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// At its caller, for want of an endpoint.
     Waiting,
     /// On its way to the pod.
@@ -75,11 +75,11 @@ enum Phase {
 pub(crate) struct Call {
     pub(super) caller: Id<Caller>,
     /// The call it is made for; none if a client made it.
-    parent: Id<Call>,
+    pub(super) parent: Id<Call>,
     pub(super) connection: Id<Connection>,
     pub(super) endpoint: EndpointId,
-    pod: PodId,
-    phase: Phase,
+    pub(super) pod: PodId,
+    pub(super) phase: Phase,
     pub(super) end: End,
     /// Pods on the way before this one.
     stage: u8,

@@ -13,7 +13,7 @@ use crate::engine::Id;
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Not ready yet.
     Connecting,
     /// Takes requests.
@@ -26,15 +26,17 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(super) caller: Id<Caller>,
-    name: ConnectionId,
+    pub(super) name: ConnectionId,
     /// None while a ClusterIP without backends refuses.
-    pod: Option<PodId>,
+    pub(super) pod: Option<PodId>,
     pub(super) hop: Hop,
-    state: State,
+    pub(super) state: State,
     /// Its age, once the pod has accepted it and counts it.
-    age: Option<ConnectionAge>,
+    pub(super) age: Option<ConnectionAge>,
+    /// A GOAWAY has come before the handshake was over.
+    early_goaway: bool,
     /// Requests the caller has sent and not got the end of.
-    in_flight: u32,
+    pub(super) in_flight: u32,
 }
 
 impl World<'_> {
@@ -59,8 +61,9 @@ impl World<'_> {
             pod,
             hop,
             state: State::Connecting,
-            in_flight: 0,
             age: None,
+            early_goaway: false,
+            in_flight: 0,
         });
         self.set_link(caller, name.endpoint.index(), id);
         self.queue.after(self.lanes.hops[hop as usize], Event::Knock(id));
@@ -100,10 +103,13 @@ impl World<'_> {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(pod) = connection.pod else { return };
         connection.state = State::Open;
-        let (caller, name) = (connection.caller, connection.name);
+        let (caller, name, early_goaway) = (connection.caller, connection.name, connection.early_goaway);
         self.pods[pod.0 as usize].moments.connected.get_or_insert(now);
         self.recorder.connection_opened();
         self.tell(caller, Input::Connected(name));
+        if early_goaway {
+            self.goaway(id);
+        }
     }
 
     /// The server's timer for the connection's age or grace.
@@ -127,10 +133,15 @@ impl World<'_> {
     /// later the true one), requests that were on their way are still served.
     pub(super) fn goaway(&mut self, id: Id<Connection>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.state == State::Open {
-            connection.state = State::Closing;
-            let (caller, name) = (connection.caller, connection.name);
-            self.tell(caller, Input::GoAway(name));
+        match connection.state {
+            // It follows the server's SETTINGS on the same stream of bytes, so it is read when those are.
+            State::Connecting => connection.early_goaway = true,
+            State::Open => {
+                connection.state = State::Closing;
+                let (caller, name) = (connection.caller, connection.name);
+                self.tell(caller, Input::GoAway(name));
+            }
+            State::Closing => {}
         }
         self.close_if_idle(id);
     }

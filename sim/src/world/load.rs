@@ -21,7 +21,7 @@ pub(crate) struct Client {
     /// Requests of the present batch that have not ended (closed loop).
     outstanding: u32,
     workload: Stream,
-    stopped: bool,
+    pub(super) stopped: bool,
 }
 
 impl World<'_> {

@@ -13,6 +13,8 @@
 //!
 //! Nothing here decides what the core decides; the world carries out and reports back.
 
+#[cfg(debug_assertions)]
+mod audit;
 mod callers;
 mod calls;
 mod connections;
@@ -168,6 +170,8 @@ impl<'s> World<'s> {
             self.close_bucket();
         }
         progress(1.0);
+        #[cfg(debug_assertions)]
+        self.audit();
     }
 
     #[inline]

@@ -28,7 +28,7 @@ pub(crate) struct Places {
     latencies: [Nanos; 4],
     zones: u32,
     /// Live pods of each node.
-    load: Vec<u32>,
+    pub(crate) load: Vec<u32>,
 }
 
 impl Places {

@@ -153,7 +153,7 @@ impl<'s> World<'s> {
                 _ => self.deployments[deployment].spec.replicas,
             };
             for _ in 0..replicas {
-                self.create_pod(deployment);
+                self.create_pod(deployment, true);
             }
         }
         for pod in (0..self.pods.len() as u32).map(PodId) {
@@ -165,11 +165,9 @@ impl<'s> World<'s> {
         }
     }
 
-    /// The Deployment controller creates a pod. At time zero it is ready at once.
-    fn create_pod(&mut self, deployment: usize) {
-        let one_per_node =
-            self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::NodeProxy;
-        let node = if one_per_node {
+    /// The Deployment controller creates a pod. The cluster's initial ones are ready at once.
+    fn create_pod(&mut self, deployment: usize, initial: bool) {
+        let node = if self.is_node_proxy(deployment) {
             // The node that has none of this deployment; they are created once for each.
             let taken: Vec<u32> =
                 self.deployments[deployment].pods.iter().map(|p| self.pods[p.0 as usize].node).collect();
@@ -178,27 +176,38 @@ impl<'s> World<'s> {
         } else {
             self.places.place()
         };
-        let number = self.deployments[deployment].next;
-        self.deployments[deployment].next += 1;
-        let name = format!("{}-{number}", self.deployments[deployment].spec.name);
-        let id = self.add_pod(deployment, name, node, None);
-        self.deployments[deployment].pods.push(id);
+        let id = self.add_pod(deployment, node, None, initial);
 
         if self.deployments[deployment].role == Role::Client && self.strategy.balancer == Balancer::Sidecar {
             let proxy = self.deployments.iter().position(|d| d.role == Role::Proxy).expect("checked: a proxy exists");
-            let name = format!("{}/{}", self.pods[id.0 as usize].name, self.deployments[proxy].spec.name);
-            let sidecar = self.add_pod(proxy, name, node, Some(id));
-            self.deployments[proxy].pods.push(sidecar);
+            self.add_pod(proxy, node, Some(id), initial);
         }
     }
 
-    fn add_pod(&mut self, deployment: usize, name: String, node: u32, host: Option<PodId>) -> PodId {
+    /// A pod, or a sidecar in the pod `host`.
+    fn add_pod(&mut self, deployment: usize, node: u32, host: Option<PodId>, initial: bool) -> PodId {
         let now = self.now();
         let id = PodId(self.pods.len() as u32);
         let spec = self.deployments[deployment].spec;
-        let address = Address::new(&format!("10.{}.{}.{}:50051", 128 + (id.0 >> 16), (id.0 >> 8) & 255, id.0 & 255));
+        let number = self.deployments[deployment].next;
+        self.deployments[deployment].next += 1;
+        self.deployments[deployment].pods.push(id);
+        // A sidecar is made right after the pod it comes with; what is made later is a container started again.
+        let again = host.filter(|host| host.0 + 1 != id.0);
+        let name = match (host.map(|host| &self.pods[host.0 as usize].name), again) {
+            (None, _) => format!("{}-{number}", spec.name),
+            (Some(host), None) => format!("{host}/{}", spec.name),
+            (Some(host), Some(_)) => format!("{host}/{}-{number}", spec.name),
+        };
+        let ip = |id: PodId| format!("10.{}.{}.{}", 128 + (id.0 >> 16), (id.0 >> 8) & 255, id.0 & 255);
+        // A sidecar has its pod's address and a port of its own, a node's proxy a port of the node: whoever is started in
+        // its place is found there again.
+        let address = match (host, self.is_node_proxy(deployment)) {
+            (Some(host), _) => Address::new(&format!("{}:15001", ip(host))),
+            (None, true) => Address::new(&format!("10.{}.{}.{}:15001", node >> 16, (node >> 8) & 255, node & 255)),
+            (None, false) => Address::new(&format!("{}:50051", ip(id))),
+        };
         self.by_address.insert(address.clone(), Target::Pod(id));
-        let at_start = now == Nanos::ZERO;
         // By name, so that server-3 has the same luck under every strategy, whatever else there is.
         let stream = stream(self.seed, Purpose::Pod, fnv1a(name.as_bytes()));
         self.pods.push(Pod {
@@ -208,12 +217,12 @@ impl<'s> World<'s> {
             node,
             host: host.unwrap_or(id),
             weight: spec.weight,
-            phase: if at_start { Phase::Running } else { Phase::Starting },
-            passed_probe: at_start,
+            phase: if initial { Phase::Running } else { Phase::Starting },
+            passed_probe: initial,
             moments: Moments {
                 created: now,
-                started: at_start.then_some(now),
-                ready: at_start.then_some(now),
+                started: initial.then_some(now),
+                ready: initial.then_some(now),
                 ..Moments::default()
             },
             busy: 0,
@@ -225,9 +234,10 @@ impl<'s> World<'s> {
             bucket: 0,
             series: vec![0; self.recorder.buckets()],
         });
-        if !at_start {
-            // A sidecar starts with the pod it belongs to.
-            let clock = host.map_or(deployment, |host| self.pods[host.0 as usize].deployment);
+        if !initial {
+            // A sidecar starts with the pod it comes with.
+            let with = host.filter(|_| again.is_none());
+            let clock = with.map_or(deployment, |host| self.pods[host.0 as usize].deployment);
             let start_up = self.deployments[clock].spec.start_up;
             self.queue.at(now + start_up, Event::Started(id));
         }
@@ -297,7 +307,7 @@ impl<'s> World<'s> {
             for &pod in &old {
                 self.terminate(pod);
             }
-            self.replace(deployment, old.len());
+            self.replace(deployment, &old);
         }
         if let Some((deployment, kill)) = event.kill.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
             let pods = self.deployments[deployment].pods.iter().copied();
@@ -305,7 +315,7 @@ impl<'s> World<'s> {
             for &pod in &victims {
                 self.kill(pod);
             }
-            self.replace(deployment, victims.len());
+            self.replace(deployment, &victims);
         }
     }
 
@@ -313,17 +323,20 @@ impl<'s> World<'s> {
         self.deployments.iter().position(|d| d.spec.name == deployment)
     }
 
-    /// The controller replaces pods that went; sidecars come with their client's pod instead.
-    fn replace(&mut self, deployment: usize, pods: usize) {
-        if !self.is_sidecar(deployment) {
-            for _ in 0..pods {
-                self.create_pod(deployment);
+    /// The controller replaces pods that went; a sidecar is started again in its pod.
+    fn replace(&mut self, deployment: usize, went: &[PodId]) {
+        for &pod in went {
+            let Pod { host, node, .. } = self.pods[pod.0 as usize];
+            if host == pod {
+                self.create_pod(deployment, false);
+            } else {
+                self.add_pod(deployment, node, Some(host), false);
             }
         }
     }
 
-    fn is_sidecar(&self, deployment: usize) -> bool {
-        self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::Sidecar
+    fn is_node_proxy(&self, deployment: usize) -> bool {
+        self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::NodeProxy
     }
 
     fn scale(&mut self, deployment: usize, replicas: u32) {
@@ -333,7 +346,7 @@ impl<'s> World<'s> {
             return;
         }
         while self.deployments[deployment].pods.len() < replicas as usize {
-            self.create_pod(deployment);
+            self.create_pod(deployment, false);
         }
         // A ReplicaSet removes its youngest pods first.
         while self.deployments[deployment].pods.len() > replicas as usize {
@@ -410,8 +423,12 @@ impl<'s> World<'s> {
         self.drop_caller(caller);
         self.stop_client(id);
         self.cut_connections(id);
-        for other in (0..self.pods.len() as u32).map(PodId) {
-            if other != id && self.pods[other.0 as usize].host == id {
+        if is_sidecar || self.strategy.balancer != Balancer::Sidecar {
+            return; // no other process lives in this pod
+        }
+        // Sidecars come right after their pod or, started again, later.
+        for other in (id.0 + 1..self.pods.len() as u32).map(PodId) {
+            if self.pods[other.0 as usize].host == id {
                 self.forget(other);
                 self.remove_pod(other);
             }

@@ -1,0 +1,339 @@
+//! The program from outside: exit status, stdout, stderr and files.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Stdio;
+
+use snapbox::cmd::{Command, OutputAssert};
+use snapbox::str;
+use tempfile::TempDir;
+
+const SIM: &str = env!("CARGO_BIN_EXE_sim");
+
+/// A client kept on one connection beside one that spreads its requests. Every figure follows from constants.
+const SCENARIO: &str = r#"# Question: does one connection spread?
+title = "One or all?"
+duration = "4s"
+
+[[deployment]]
+name = "server"
+replicas = 3
+service_time = { constant = "10ms" }
+
+[[deployment]]
+name = "client"
+
+[[service]]
+name = "server"
+deployments = ["server"]
+
+[load]
+from = "client"
+to = "server"
+closed = { concurrency = 3, pause = "90ms" }
+
+[[strategy]]
+name = "one"
+balancer = "kube_proxy"
+
+[[strategy]]
+name = "all"
+balancer = "client"
+client = { policy = "round_robin" }
+
+[[expect]]
+text = "one server gets it all"
+strategy = "one"
+metric = "share.max"
+bound = "== 1"
+
+[[expect]]
+text = "each server gets its third"
+strategy = "all"
+metric = "share.max"
+bound = "0.33..0.36"
+"#;
+
+/// A folder with `small.toml` in it.
+fn folder(scenario: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    fs::write(dir.path().join("small.toml"), scenario).expect("written");
+    dir
+}
+
+fn sim(dir: &Path, args: &[&str]) -> OutputAssert {
+    Command::new(SIM).current_dir(dir).args(args).assert()
+}
+
+fn stdout(run: &OutputAssert) -> String {
+    String::from_utf8(run.get_output().stdout.clone()).expect("UTF-8")
+}
+
+/// The files of `small.toml`'s report, by name; none if there is no report.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let Ok(entries) = fs::read_dir(dir.join("out/small/sim")) else { return Vec::new() };
+    let mut files: Vec<(String, Vec<u8>)> = entries
+        .map(|entry| entry.expect("entry").path())
+        .map(|path| (path.file_name().expect("a name").to_string_lossy().into(), fs::read(&path).expect("readable")))
+        .collect();
+    files.sort();
+    files
+}
+
+fn file<'a>(files: &'a [(String, Vec<u8>)], name: &str) -> &'a [u8] {
+    &files.iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name}")).1
+}
+
+/// Everything in a folder and below.
+fn tree(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("readable") {
+        let path = entry.expect("entry").path();
+        found.push(path.file_name().expect("a name").to_string_lossy().into_owned());
+        if path.is_dir() {
+            found.extend(tree(&path));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn inputs_then_table_then_expectations_then_the_report() {
+    let dir = folder(SCENARIO);
+    // 4 s of batches: 90 ms of pause, 10 ms of work and the way: a little more than 0.1 s each, so 40 with the first.
+    sim(dir.path(), &["small.toml"]).code(0).stderr_eq("").stdout_eq(str![[r#"
+small.toml: One or all?
+seed 1 · 4s simulated · one, all
+
+strategy   p50   p99  p99.9  errors  goodput  imbalance  new pods  hops   conns     Δp99
+            ms    ms     ms            per s   max/mean  1st req.  mean  opened  to base
+one  [..]
+all  [..]
+
+✓ one: one server gets it all
+    share.max of server pods: 1, expected == 1
+✓ all: each server gets its third
+    share.max of server pods: [..], expected 0.33..0.36
+
+report: out/small/sim/index.html
+
+"#]]);
+    let files = files(dir.path());
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["data.csv", "index.html", "run.json"]);
+    let csv = String::from_utf8_lossy(file(&files, "data.csv")).into_owned();
+    assert!(csv.starts_with("strategy,pod,deployment,node,bucket_start_s,requests\none,server-0,server,node-0,0,"));
+    // 2 strategies × (3 servers and a client) × 4 buckets, and the head.
+    assert_eq!(csv.lines().count(), 2 * 4 * 4 + 1);
+    assert!(file(&files, "index.html").starts_with(b"<!"));
+}
+
+#[test]
+fn an_expectation_that_fails_is_marked_and_gives_1() {
+    let dir = folder(&SCENARIO.replace("0.33..0.36", "<= 0.25"));
+    let run = sim(dir.path(), &["small.toml"]).code(1).stderr_eq("");
+    let text = stdout(&run);
+    assert!(text.contains("✓ one: one server gets it all"), "{text}");
+    assert!(
+        text.contains("✗ all: each server gets its third\n    share.max of server pods: 0.35, expected <= 0.25"),
+        "{text}"
+    );
+    assert_eq!(files(dir.path()).len(), 3, "a failed expectation is a result, and results are written");
+}
+
+#[test]
+fn a_broken_scenario_gives_2_and_leaves_nothing() {
+    let dir = folder(&SCENARIO.replace("replicas = 3", "replicas = -3").replace("to = \"server\"", "to = \"sever\""));
+    sim(dir.path(), &["small.toml"]).code(2).stdout_eq("").stderr_eq(str![[r#"
+small.toml:7:12: [..]
+...
+small.toml:19:6: service `sever` is not declared
+...
+2 errors in small.toml
+
+"#]]);
+    assert_eq!(tree(dir.path()), ["small.toml"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let dir = folder(SCENARIO);
+    fs::write(dir.path().join("latin1.toml"), b"title = \"caf\xe9\"").expect("written");
+    let before = tree(dir.path());
+    for (scenario, reason) in [
+        ("missing.toml", "missing.toml: cannot be read: "),
+        (".", ".: cannot be read: "),
+        ("latin1.toml", "latin1.toml:1:13: byte 12 (counted from 0) is not UTF-8"),
+    ] {
+        let run = sim(dir.path(), &[scenario]).code(2).stdout_eq("");
+        let stderr = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+        assert!(stderr.starts_with(reason), "{stderr}");
+    }
+    assert_eq!(tree(dir.path()), before);
+}
+
+#[test]
+fn arguments_that_make_no_sense_give_2() {
+    let dir = folder(SCENARIO);
+    sim(dir.path(), &["small.toml", "--strategy", "al"]).code(2).stdout_eq("").stderr_eq(str![[r#"
+--strategy al: small.toml has no such strategy
+  hint: it has one, all
+
+"#]]);
+    for args in [&[][..], &["small.toml", "--seed", "-1"], &["small.toml", "--sed", "1"], &["small.toml", "other.toml"]]
+    {
+        let run = sim(dir.path(), args).code(2).stdout_eq("");
+        assert!(!run.get_output().stderr.is_empty(), "{args:?}");
+    }
+    assert_eq!(tree(dir.path()), ["small.toml"]);
+}
+
+#[test]
+fn strategy_keeps_what_is_named() {
+    let dir = folder(SCENARIO);
+    let text = stdout(&sim(dir.path(), &["small.toml", "--strategy", "all"]).code(0));
+    assert!(text.contains("\nall ") && !text.contains("\none "), "{text}");
+    assert!(text.contains("✓ all: ") && !text.contains("one: "), "an expectation about another goes with it: {text}");
+    // One that fails is not counted either when its strategy is not run.
+    let dir = folder(&SCENARIO.replace("\"== 1\"", "\"== 2\""));
+    sim(dir.path(), &["small.toml", "--strategy", "all"]).code(0);
+    sim(dir.path(), &["small.toml", "--strategy", "all", "--strategy", "one"]).code(1);
+}
+
+#[test]
+fn one_seed_one_result() {
+    // Random work, or there would be nothing for the seed to change.
+    let dir = folder(&SCENARIO.replace("constant", "exponential"));
+    sim(dir.path(), &["small.toml"]).code(0);
+    let first = files(dir.path());
+    sim(dir.path(), &["small.toml"]).code(0);
+    assert!(files(dir.path()) == first, "the same command gives the same bytes");
+    sim(dir.path(), &["small.toml", "--seed", "1"]).code(0);
+    assert!(files(dir.path()) == first, "1 is the scenario's own seed");
+    sim(dir.path(), &["small.toml", "--seed", "2"]).code(0);
+    let second = files(dir.path());
+    for name in ["run.json", "index.html"] {
+        assert!(file(&second, name) != file(&first, name), "{name} is that of another seed");
+    }
+    sim(dir.path(), &["small.toml", "--seed", "18446744073709551615"]).code(0);
+}
+
+#[test]
+fn json_is_the_file_and_nothing_else() {
+    let dir = folder(SCENARIO);
+    let run = sim(dir.path(), &["small.toml", "--json"]).code(0).stderr_eq("");
+    assert!(run.get_output().stdout == file(&files(dir.path()), "run.json"));
+    let record: reports::RunRecord = serde_json::from_slice(&run.get_output().stdout).expect("a run record");
+    assert_eq!((record.scenario.as_str(), record.host.as_str(), record.seed), ("small", "sim", 1));
+    assert_eq!(record.strategies.len(), 2);
+    assert!(record.expectations.iter().all(|e| e.holds));
+}
+
+#[test]
+fn the_command_in_the_record_gives_it_again() {
+    let dir = folder(&SCENARIO.replace("constant", "exponential"));
+    sim(dir.path(), &["small.toml", "--seed", "5", "--strategy", "all"]).code(0);
+    let first = files(dir.path());
+    let record: reports::RunRecord = serde_json::from_slice(file(&first, "run.json")).expect("a run record");
+    let args = record.reproduce.strip_prefix("cargo run -p sim -- ").expect("a command of ours");
+    sim(dir.path(), &args.split(' ').collect::<Vec<_>>()).code(0);
+    assert!(files(dir.path()) == first);
+}
+
+#[test]
+fn schemas_are_json() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    for flag in ["--schema", "--record-schema"] {
+        let run = sim(dir.path(), &[flag]).code(0).stderr_eq("");
+        let schema: serde_json::Value = serde_json::from_slice(&run.get_output().stdout).expect("JSON");
+        assert!(schema["$schema"].is_string() && schema["properties"].is_object(), "{flag}");
+    }
+    assert!(tree(dir.path()).is_empty());
+}
+
+#[test]
+fn a_file_where_the_folder_should_be_is_left_alone() {
+    let dir = folder(SCENARIO);
+    fs::write(dir.path().join("mine"), "precious").expect("written");
+    let run = sim(dir.path(), &["small.toml", "--out", "mine"]).code(2);
+    let stderr = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+    assert!(stderr.starts_with("mine") && stderr.contains("choose another output folder"), "{stderr}");
+    assert_eq!(tree(dir.path()), ["mine", "small.toml"]);
+    assert_eq!(fs::read_to_string(dir.path().join("mine")).expect("readable"), "precious");
+}
+
+#[test]
+fn no_colour_where_nobody_sees_it() {
+    let dir = folder(SCENARIO);
+    for colour in ["", "1"] {
+        let run = Command::new(SIM).current_dir(dir.path()).env("NO_COLOR", colour).arg("small.toml").assert();
+        assert!(!stdout(&run).contains('\x1b'), "NO_COLOR={colour:?}");
+    }
+    let run = sim(dir.path(), &["--help"]).code(0);
+    assert!(!stdout(&run).contains('\x1b'));
+}
+
+/// The scenario, taking minutes.
+fn endless() -> String {
+    SCENARIO
+        .replace("\"4s\"", "\"48h\"")
+        .replace("\"90ms\"", "\"0s\"")
+        .replace("duration", "interval = \"30s\"\nduration")
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_what_was_there() {
+    for before in [false, true] {
+        let dir = folder(SCENARIO);
+        if before {
+            sim(dir.path(), &["small.toml"]).code(0);
+        }
+        let old = files(dir.path());
+        fs::write(dir.path().join("small.toml"), endless()).expect("written");
+        let mut child = std::process::Command::new(SIM)
+            .current_dir(dir.path())
+            .arg("small.toml")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("started");
+        // Its inputs come first: then it simulates.
+        let mut line = String::new();
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        out.read_line(&mut line).expect("readable");
+        assert!(line.starts_with("small.toml: "), "{line}");
+        assert!(child.try_wait().expect("a status").is_none(), "it is not done yet");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        assert!(files(dir.path()) == old, "old files stay as they were, none come half-written");
+        assert_eq!(tree(dir.path()).iter().any(|name| name == "out"), before);
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_does_no_harm() {
+    let dir = folder(SCENARIO);
+    for args in [&["small.toml"][..], &["small.toml", "--json"], &["--schema"]] {
+        let mut child = std::process::Command::new(SIM)
+            .current_dir(dir.path())
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut stderr).expect("readable");
+        assert_eq!((child.wait().expect("ended").code(), stderr.as_str()), (Some(0), ""), "{args:?}");
+    }
+    assert_eq!(files(dir.path()).len(), 3, "the report is written whoever listens");
+}
+
+#[test]
+fn no_progress_bar_for_those_who_cannot_see_it() {
+    // Long enough for a terminal to get one.
+    let dir = folder(&endless().replace("48h", "24h"));
+    sim(dir.path(), &["small.toml", "--strategy", "all"]).stderr_eq("");
+}

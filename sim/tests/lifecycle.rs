@@ -1,0 +1,186 @@
+//! Pods that come and go at awkward moments, each with the arithmetic of what must come out.
+
+use reports::record::{RunRecord, StrategyRecord};
+
+/// A server, a client and a proxy; every message takes 1 ms, a request no time at all unless said otherwise.
+const BASE: &str = r#"
+title = "lifecycle"
+duration = "10s"
+interval = "100ms"
+cluster = { hops = { same_pod = "1ms", same_node = "1ms", same_zone = "1ms" } }
+dns = { cache = "0s", publication_delay = "100ms" }
+[[deployment]]
+name = "server"
+start_up = "200ms"
+readiness = { period = "100ms" }
+[[deployment]]
+name = "proxy"
+start_up = "200ms"
+readiness = { period = "100ms" }
+[[deployment]]
+name = "client"
+start_up = "200ms"
+[[service]]
+name = "server"
+deployments = ["server"]
+[load]
+from = "client"
+to = "server"
+open = { rate = "100/s", arrivals = "constant" }
+"#;
+
+/// The base with these changes and additions.
+fn run(changes: &[(&str, &str)], more: &str) -> RunRecord {
+    let mut text = BASE.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    text.push_str(more);
+    let scenario = scenarios::parse("lifecycle.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    let options = sim::Options {
+        name: "lifecycle".into(),
+        hash: String::new(),
+        seed: 1,
+        reproduce: String::new(),
+        text: String::new(),
+    };
+    sim::run(&scenario, &options, &mut |_, _| {})
+}
+
+fn strategy(balancer: &str) -> String {
+    format!("[[strategy]]\nname = \"{balancer}\"\nbalancer = \"{balancer}\"\n")
+}
+
+/// Requests answered in the run's last second.
+fn at_the_end(s: &StrategyRecord) -> u32 {
+    s.timeline.ok.iter().rev().take(10).sum()
+}
+
+#[test]
+fn what_happens_at_time_zero_happens_to_a_running_cluster() {
+    let events = "[[event]]\nat = \"0s\"\nrestart = { deployment = \"client\" }\n\
+                  [[event]]\nat = \"0s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
+    let more = strategy("client") + "client = { policy = \"round_robin\", resolver = \"strict_dns\" }\n" + events;
+    let record = run(&[], &more);
+    let s = &record.strategies[0];
+    let pod = |name: &str| s.pods.iter().find(|p| p.name == name).expect("it exists");
+    // The new client's process listens after its start-up of 0.2 s; then it sends 100/s.
+    assert_eq!(pod("client-1").started_s, Some(0.2));
+    assert_eq!(at_the_end(s), 100);
+    // The new server is ready within a probe's period of its start, and takes half once the next look-up has found it.
+    assert!(pod("server-1").ready_s.is_some_and(|ready| (0.2..0.3).contains(&ready)));
+    assert!(pod("server-1").requests > 200, "{}", pod("server-1").requests);
+}
+
+#[test]
+fn a_proxy_that_is_started_again_is_found_where_it_was() {
+    for action in ["restart = { deployment = \"proxy\" }", "kill = { deployment = \"proxy\", pods = 3 }"] {
+        for balancer in ["sidecar", "node_proxy"] {
+            let more = strategy(balancer) + "[[event]]\nat = \"3s\"\n" + action;
+            let record = run(&[("name = \"client\"\n", "name = \"client\"\nreplicas = 2\n")], &more);
+            let s = &record.strategies[0];
+            // Down for 0.2 s of start-up and a back-off of at most 1.2 s; long up again in the last of ten seconds.
+            assert_eq!(at_the_end(s), 200, "{balancer}, {action}");
+            assert!(s.requests.failed > 0, "nobody answers while it is away");
+            let clients: u64 = s.pods.iter().filter(|p| p.deployment == "client").map(|p| p.requests).sum();
+            assert_eq!(clients, s.requests.started, "clients receive nothing");
+        }
+    }
+}
+
+#[test]
+fn a_goaway_during_the_handshake_is_heard_after_it() {
+    // The client's first packet comes to the server 3 ms into the run: the query and its answer, then itself. The
+    // handshake ends at 6 ms. The server is told to go at 4 ms, and another is there; requests take 2 s of its 3 s.
+    let events = "[[event]]\nat = \"4ms\"\nscale = { deployment = \"server\", replicas = 0 }\n\
+                  [[event]]\nat = \"5ms\"\nscale = { deployment = \"server\", replicas = 1 }\n";
+    let changes = [
+        ("name = \"server\"\nstart_up", "name = \"server\"\ntermination_grace_period = \"3s\"\nstart_up"),
+        ("open = { rate = \"100/s\", arrivals = \"constant\" }", "closed = { concurrency = 1, pause = \"10ms\" }"),
+    ];
+    let client = "client = { policy = \"round_robin\", resolver = { dns = { min_resolution_interval = \"1ms\" } } }\n";
+    let record = run(&changes, &(strategy("client") + client + events));
+    let s = &record.strategies[0];
+    let first = &s.pods[0];
+    assert_eq!((first.name.as_str(), s.connections.goaways), ("server-0", 1));
+    // The request that waited for the connection is served; then the connection closes, and the pod need not be killed.
+    assert_eq!(first.requests, 1);
+    let removed = first.removed_s.expect("it ended");
+    assert!((0.006..0.02).contains(&removed), "{removed}");
+    assert!(at_the_end(s) > 50, "the next server has taken over");
+}
+
+#[test]
+fn a_deadline_frees_the_client_and_the_pod_when_it_is_done() {
+    // Work takes 10 ms on average, the deadline is 20 ms: one in e^2 requests is late. A pod whose slots the late ones
+    // kept would stop after the first.
+    let changes = [
+        ("name = \"server\"\n", "name = \"server\"\nservice_time = { exponential = \"10ms\" }\nconcurrency = 2\n"),
+        ("rate = \"100/s\"", "rate = \"20/s\""),
+        ("[load]\n", "[load]\ndeadline = \"20ms\"\nconnection = \"per_request\"\n"),
+    ];
+    for balancer in ["kube_proxy", "client", "ingress", "sidecar"] {
+        let record = run(&changes, &strategy(balancer));
+        let r = &record.strategies[0].requests;
+        // Look-up and connection take 6 ms of the 20 for each leg that makes its own, the way 2 ms a leg.
+        assert!(r.ok as f64 > 0.5 * r.started as f64, "{balancer}: {r:?}");
+        assert!(r.failed > 10, "{balancer}: {r:?}");
+    }
+}
+
+#[test]
+fn without_a_queue_a_pod_is_a_loss_system() {
+    // Erlang B with 2 servers and 2 erlangs: B = (2^2/2) / (1 + 2 + 2^2/2) = 0.4. 200/s · 10 ms = 2 erlangs.
+    let changes = [
+        (
+            "name = \"server\"\n",
+            "name = \"server\"\nservice_time = { exponential = \"10ms\" }\nconcurrency = 2\nqueue = 0\n",
+        ),
+        ("rate = \"100/s\", arrivals = \"constant\"", "rate = \"200/s\""),
+        ("duration = \"10s\"", "duration = \"500s\""),
+    ];
+    let record = run(&changes, &strategy("client"));
+    let r = &record.strategies[0].requests;
+    let lost = r.failed as f64 / r.started as f64;
+    // 100,000 requests: 0.4 ± 0.002, four standard errors allow 0.008 (losses come in runs).
+    assert!((lost - 0.4).abs() < 0.008, "{lost}");
+    let errors = &record.strategies[0].errors;
+    assert_eq!((errors.len(), errors[0].code.as_str()), (1, "RESOURCE_EXHAUSTED"));
+    // Nobody waits: service and two hops of 1 ms, 10 ms · ln 2 + 2 ms = 8.9 ms.
+    assert!((record.strategies[0].latency_ms.p50 - 8.93).abs() < 0.2, "{:?}", record.strategies[0].latency_ms);
+}
+
+#[test]
+fn down_to_nothing_and_back() {
+    let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 0 }\n\
+                  [[event]]\nat = \"5s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
+    for balancer in ["kube_proxy", "client", "ingress", "sidecar", "node_proxy"] {
+        let s = &run(&[("duration = \"10s\"", "duration = \"40s\"")], &(strategy(balancer) + events)).strategies[0];
+        let between = |from: usize, until: usize| s.timeline.ok[from * 10..until * 10].iter().sum::<u32>();
+        assert!(between(0, 2) >= 190, "{balancer}");
+        assert_eq!(between(3, 5), 0, "{balancer}");
+        // Up 0.4 s later. A proxy looks up every 5 s, a ClusterIP is still the same; only the client that resolves for
+        // itself stays with an address nobody has until the floor between look-ups, 30 s, is over.
+        assert_eq!(between(25, 28) > 0, balancer != "client", "{balancer}");
+        assert_eq!(at_the_end(s), 100, "{balancer}");
+    }
+}
+
+#[test]
+fn draining_servers_cost_no_requests() {
+    // Two of three servers restart while requests of 50 ms are under way; they have 30 s to finish them.
+    let changes =
+        [("name = \"server\"\n", "name = \"server\"\nreplicas = 3\nservice_time = { constant = \"50ms\" }\n")];
+    let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 1 }\n";
+    for balancer in ["client", "ingress", "sidecar", "node_proxy"] {
+        let client = "client = { policy = \"round_robin\" }\n";
+        let s = &run(&changes, &(strategy(balancer) + client + events)).strategies[0];
+        assert_eq!(s.requests.failed, 0, "{balancer}: {:?}", s.errors);
+        for pod in s.pods.iter().filter(|p| p.removed_s.is_some()) {
+            let removed = pod.removed_s.unwrap_or_default();
+            // GOAWAY one way, what was sent meanwhile, 50 ms of work and the way back.
+            assert!((2.0..2.06).contains(&removed), "{balancer}: {} left at {removed}", pod.name);
+        }
+    }
+}
