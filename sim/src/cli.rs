@@ -1,7 +1,7 @@
 //! The command line: inputs and seed first, progress on stderr, the table on stdout, the report's path last.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -79,18 +79,21 @@ pub(super) fn main() -> ExitCode {
     }
 }
 
-/// To stdout. A reader that has gone away (`| head`) is no error of ours.
-fn say(text: impl Display) {
-    let _ = writeln!(anstream::stdout(), "{text}");
+/// To stdout. A reader that has gone away (`| head`) is no error of ours; a full disk is.
+fn say(text: impl Display) -> Result<(), BadInput> {
+    match writeln!(anstream::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {error}").into()),
+        _ => Ok(()),
+    }
 }
 
 fn run(args: &Args) -> Result<u8, BadInput> {
     if args.schema {
-        say(serde_json::to_string_pretty(&scenarios::json_schema())?);
+        say(serde_json::to_string_pretty(&scenarios::json_schema())?)?;
         return Ok(HOLDS);
     }
     if args.record_schema {
-        say(reports::schema::schema().trim_end());
+        say(reports::schema::schema().trim_end())?;
         return Ok(HOLDS);
     }
     let Some(path) = &args.scenario else { return Err("which scenario?".into()) };
@@ -101,19 +104,19 @@ fn run(args: &Args) -> Result<u8, BadInput> {
         hash: sim::scenario_hash(loaded.text.as_bytes()),
         text: loaded.text,
         seed: args.seed.unwrap_or(scenario.seed),
-        reproduce: reproduce(args, path, &scenario),
+        reproduce: reproduce(args, path, args.seed.unwrap_or(scenario.seed)),
     };
     if !args.json {
-        say(inputs(path, &scenario, options.seed));
+        say(inputs(path, &scenario, options.seed))?;
     }
     let record = simulate(&scenario, &options);
     let paths = reports::write(&args.out.join(&options.name).join("sim"), &record)?;
     if args.json {
-        say(serde_json::to_string_pretty(&record)?);
+        say(serde_json::to_string_pretty(&record)?)?;
     } else {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        say(format_args!("\n{}", reports::terminal::table(&record, colour)));
-        say(format_args!("report: {}", paths.index_html.display()));
+        say(format_args!("\n{}", reports::terminal::table(&record, colour)))?;
+        say(format_args!("report: {}", paths.index_html.display()))?;
     }
     if args.open {
         open::that_detached(&paths.index_html)
@@ -153,17 +156,24 @@ fn inputs(path: &Path, scenario: &Scenario, seed: u64) -> String {
     )
 }
 
-/// The command that gives the same record again. The path is given as a name below the working directory where it is
-/// one, so that the record does not depend on where the working directory is.
-fn reproduce(args: &Args, path: &Path, scenario: &Scenario) -> String {
+/// The command that gives the same record again, quoted for a shell. The scenario is named from the working directory, or
+/// by its file name where it is elsewhere, so that the record is the same on every machine.
+fn reproduce(args: &Args, path: &Path, seed: u64) -> String {
     let here = std::env::current_dir().ok();
-    let path = here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path);
-    let mut command = format!("cargo run -p sim -- {}", path.display());
-    for name in &args.strategy {
-        command.push_str(&format!(" --strategy {name}"));
+    let inside = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    let name = match inside {
+        Some(inside) => inside,
+        None if path.is_absolute() => PathBuf::from(path.file_name().unwrap_or_default()),
+        None => path.to_owned(),
+    };
+    let mut words = vec![name.to_string_lossy().into_owned()];
+    for strategy in &args.strategy {
+        words.extend(["--strategy".to_owned(), strategy.clone()]);
     }
-    command.push_str(&format!(" --seed {}", args.seed.unwrap_or(scenario.seed)));
-    command
+    words.extend(["--seed".to_owned(), seed.to_string()]);
+    // Quoting fails for a NUL only, which neither an argument nor a path can hold.
+    let words = words.iter().map(|w| shlex::try_quote(w).unwrap_or_default());
+    format!("cargo run -p sim -- {}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// Runs with a progress bar on stderr, which shows itself only after a second and only to a person.

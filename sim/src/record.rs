@@ -1,5 +1,7 @@
 //! From what a world has counted to the run record.
 
+use std::collections::BTreeMap;
+
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
     self, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile, RECORD_VERSION, RunRecord,
@@ -16,11 +18,13 @@ impl World<'_> {
         let parts = self.into_parts();
         let recorder = parts.recorder;
         let called: Vec<u64> = parts.pods.iter().filter(|p| p.role == Role::Server).map(|p| p.pod.requests).collect();
-        let of_deployment =
-            |name: &str| -> u64 { parts.pods.iter().filter(|p| p.deployment == name).map(|p| p.pod.requests).sum() };
+        let mut of_deployment: BTreeMap<&str, u64> = BTreeMap::new();
+        for p in &parts.pods {
+            *of_deployment.entry(p.deployment).or_default() += p.pod.requests;
+        }
         let seconds = |t: lb_core::Nanos| t.as_secs_f64();
         let pods = parts.pods.iter().map(|p| {
-            let total = of_deployment(p.deployment);
+            let total = of_deployment[p.deployment];
             let moments = &p.pod.moments;
             PodRecord {
                 name: p.pod.name.clone(),
@@ -47,7 +51,9 @@ impl World<'_> {
         timeline.requests_per_pod = parts.pods.iter().map(|p| p.pod.series.clone()).collect();
         let ok = recorder.requests.ok;
         let mean = |sum: f64| if ok == 0 { 0.0 } else { sum / ok as f64 };
-        let percentile = |q: f64| if ok == 0 { 0.0 } else { millis(recorder.latency.value_at_quantile(q)) };
+        // The histogram gives the upper end of a value's class, which for the slowest is above the slowest.
+        let quantile = |q: f64| recorder.latency.value_at_quantile(q).min(recorder.latency_max.0);
+        let percentile = |q: f64| if ok == 0 { 0.0 } else { millis(quantile(q)) };
         StrategyRecord {
             name: parts.strategy.name.clone(),
             summary: summary(parts.strategy),

@@ -233,13 +233,38 @@ fn json_is_the_file_and_nothing_else() {
 
 #[test]
 fn the_command_in_the_record_gives_it_again() {
-    let dir = folder(&SCENARIO.replace("constant", "exponential"));
-    sim(dir.path(), &["small.toml", "--seed", "5", "--strategy", "all"]).code(0);
+    let dir = folder(&SCENARIO.replace("constant", "exponential").replace("\"all\"", "\"it's all\""));
+    sim(dir.path(), &["small.toml", "--seed", "5", "--strategy", "it's all"]).code(0);
     let first = files(dir.path());
     let record: reports::RunRecord = serde_json::from_slice(file(&first, "run.json")).expect("a run record");
     let args = record.reproduce.strip_prefix("cargo run -p sim -- ").expect("a command of ours");
-    sim(dir.path(), &args.split(' ').collect::<Vec<_>>()).code(0);
+    let args = shlex::split(args).expect("words that a shell reads");
+    sim(dir.path(), &args.iter().map(String::as_str).collect::<Vec<_>>()).code(0);
     assert!(files(dir.path()) == first);
+}
+
+#[test]
+fn the_record_does_not_tell_where_the_scenario_lies() {
+    let (dir, elsewhere) = (folder(SCENARIO), tempfile::tempdir().expect("temporary folder"));
+    let absolute = dir.path().join("small.toml");
+    sim(elsewhere.path(), &[absolute.to_str().expect("UTF-8")]).code(0);
+    sim(dir.path(), &["small.toml"]).code(0);
+    assert!(files(elsewhere.path()) == files(dir.path()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_stdout_is_an_error() {
+    let dir = folder(SCENARIO);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device that is always full");
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(["small.toml", "--json"])
+        .current_dir(dir.path())
+        .stdout(full)
+        .output()
+        .expect("the program");
+    assert_eq!(run.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&run.stderr).starts_with("standard output: "));
 }
 
 #[test]

@@ -43,29 +43,26 @@ impl World<'_> {
     }
 
     fn audit_pods(&self) {
+        // What is there, by pod, in one pass over each: calls being worked on or in a queue, connections accepted.
+        let mut working = vec![0; self.pods.len()];
+        let mut accepted = vec![0; self.pods.len()];
         let mut on_nodes = vec![0; self.places.nodes() as usize];
+        for (_, call) in self.calls.iter() {
+            let here = matches!(call.phase, Phase::Working | Phase::Queued | Phase::Abandoned);
+            working[call.pod.0 as usize] += usize::from(here);
+        }
+        for (_, connection) in self.connections.iter().filter(|(_, c)| c.age.is_some()) {
+            accepted[connection.pod.expect("who accepted").0 as usize] += 1;
+        }
         for (index, pod) in self.pods.iter().enumerate() {
-            let of_pod = |id| self.calls.get(id).filter(|c| c.pod.0 as usize == index).map(|c| c.phase);
             for &id in &pod.queue {
-                assert!(matches!(of_pod(id), Some(Phase::Queued | Phase::Abandoned)), "{} lists {id:?}", pod.name);
+                let call = self.calls.get(id).expect("what waits is there");
+                let waits = matches!(call.phase, Phase::Queued | Phase::Abandoned) && call.pod.0 as usize == index;
+                assert!(waits, "{} lists {id:?}", pod.name);
             }
-            let here = self.calls.iter().filter(|(_, c)| c.pod.0 as usize == index);
-            let working = here
-                .filter(|(id, c)| match c.phase {
-                    Phase::Working => true,
-                    Phase::Abandoned => !pod.queue.contains(id),
-                    Phase::Queued => {
-                        assert!(pod.phase == PodPhase::Gone || pod.queue.contains(id), "{} forgot {id:?}", pod.name);
-                        false
-                    }
-                    _ => false,
-                })
-                .count();
-            let accepted = self.connections.iter().filter(|(_, c)| c.pod.is_some_and(|p| p.0 as usize == index));
-            let accepted = accepted.filter(|(_, c)| c.age.is_some()).count();
-            assert_eq!(pod.connections as usize, accepted, "connections of {}", pod.name);
+            assert_eq!(pod.connections.len(), accepted[index], "connections of {}", pod.name);
             if pod.phase != PodPhase::Gone {
-                assert_eq!(pod.busy as usize, working, "requests that {} works on", pod.name);
+                assert_eq!(pod.busy as usize + pod.queue.len(), working[index], "requests at {}", pod.name);
                 on_nodes[pod.node as usize] += u32::from(pod.host.0 as usize == index);
             }
         }
@@ -74,14 +71,20 @@ impl World<'_> {
 
     fn audit_connections(&self) {
         let mut established = 0;
+        let mut in_flight = 0;
         for (id, connection) in self.connections.iter() {
             established += u64::from(connection.state != State::Connecting);
-            let calls = self.calls.iter().filter(|(_, c)| c.connection == id && c.phase != Phase::Abandoned);
-            assert_eq!(connection.in_flight as usize, calls.count(), "requests on {id:?}");
+            in_flight += connection.in_flight as usize;
             if connection.state != State::Closing {
                 let link = self.link(connection.caller, connection.name.endpoint.index());
                 assert!(link == id, "{id:?} is not where its caller would look for it");
             }
+        }
+        let sent = self.calls.iter().filter(|(_, c)| c.phase != Phase::Abandoned && !c.connection.is_none());
+        assert_eq!(in_flight, sent.count(), "requests on connections");
+        for (_, caller) in self.callers.iter() {
+            let listed = caller.connections.list(&self.connections);
+            assert_eq!(listed.len(), caller.connections.len(), "connections of a caller");
         }
         let counted = &self.recorder.connections;
         assert_eq!(counted.opened - counted.closed, established, "connections that are open");

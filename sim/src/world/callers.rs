@@ -7,7 +7,7 @@ use lb_core::channel::{Channel, ChannelConfig, Input, Output, Resolution};
 use lb_core::{Context, Nanos, Pick, PickContext, Picker};
 
 use super::calls::{Call, End};
-use super::connections::Connection;
+use super::connections::{Connection, Connections};
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, stream};
@@ -36,6 +36,10 @@ pub(crate) struct Caller {
     stale: bool,
     /// The connection to each endpoint, by its index.
     links: Vec<Id<Connection>>,
+    /// All of its connections, those that drain too.
+    pub(super) connections: Connections,
+    /// Its channel's outputs are being carried out: what they bring about waits its turn instead of nesting.
+    driving: bool,
     /// Requests no endpoint was ready for.
     pub(super) waiting: VecDeque<Id<Call>>,
     stream: Stream,
@@ -83,6 +87,8 @@ impl World<'_> {
             picker,
             stale: false,
             links: Vec::new(),
+            connections: Connections::default(),
+            driving: false,
             waiting: VecDeque::new(),
             stream,
             wake_at: Nanos::NEVER,
@@ -123,6 +129,9 @@ impl World<'_> {
 
     /// Carries out the channel's outputs, plans its next wake-up, and gives waiting requests another try.
     fn drive(&mut self, id: Id<Caller>) {
+        if self.callers.get_mut(id).is_none_or(|c| std::mem::replace(&mut c.driving, true)) {
+            return;
+        }
         while let Some(output) = self.callers.get_mut(id).and_then(|c| c.channel.poll()) {
             match output {
                 Output::Resolve => self.resolve(id),
@@ -135,6 +144,7 @@ impl World<'_> {
         }
         let now = self.now();
         let Some(caller) = self.callers.get_mut(id) else { return };
+        caller.driving = false;
         let wake = caller.channel.next_wake().max(now);
         if wake < caller.wake_at {
             caller.wake_at = wake;
@@ -197,8 +207,10 @@ impl World<'_> {
 
     /// A request that waited for an endpoint gives up.
     pub(super) fn stop_waiting(&mut self, id: Id<Caller>, call: Id<Call>) {
-        if let Some(caller) = self.callers.get_mut(id) {
-            caller.waiting.retain(|&c| c != call);
+        let Some(caller) = self.callers.get_mut(id) else { return };
+        // Deadlines come in the order of the requests, so it is mostly the first.
+        if let Some(at) = caller.waiting.iter().position(|&c| c == call) {
+            caller.waiting.remove(at);
         }
     }
 
@@ -217,16 +229,23 @@ impl World<'_> {
 
     /// The process is gone: its requests are forgotten, its connections close.
     pub(super) fn drop_caller(&mut self, id: Id<Caller>) {
-        if self.callers.remove(id).is_none() {
-            return;
-        }
+        let Some(caller) = self.callers.remove(id) else { return };
         let orphans: Vec<Id<Call>> = self.calls.iter().filter(|(_, c)| c.caller == id).map(|(call, _)| call).collect();
         for call in orphans {
             self.give_up(call, End::Cancelled);
         }
-        let connections: Vec<Id<Connection>> =
-            self.connections.iter().filter(|(_, c)| c.caller == id).map(|(c, _)| c).collect();
-        for connection in connections {
+        self.forget_connections(&caller.connections);
+    }
+
+    /// A channel made for one request, which has ended, closes.
+    pub(super) fn close_caller(&mut self, id: Id<Caller>) {
+        if let Some(caller) = self.callers.remove(id) {
+            self.forget_connections(&caller.connections);
+        }
+    }
+
+    fn forget_connections(&mut self, connections: &Connections) {
+        for connection in connections.list(&self.connections) {
             self.forget_connection(connection);
         }
     }

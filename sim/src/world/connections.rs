@@ -9,7 +9,7 @@ use super::names::Target;
 use super::places::Hop;
 use super::pods::Phase;
 use super::{Event, PodId, World};
-use crate::engine::Id;
+use crate::engine::{Id, Slab};
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,37 @@ pub(crate) struct Connection {
     pub(super) in_flight: u32,
 }
 
+/// The connections of a caller, or those a pod has accepted. One that is gone stays listed until it and its like are
+/// the greater part, so that opening and closing cost a constant however many there are.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    listed: Vec<Id<Connection>>,
+    live: usize,
+}
+
+impl Connections {
+    fn add(&mut self, id: Id<Connection>, all: &Slab<Connection>) {
+        if self.listed.len() > 2 * self.live + 16 {
+            self.listed.retain(|&id| all.get(id).is_some());
+        }
+        self.listed.push(id);
+        self.live += 1;
+    }
+
+    fn remove_one(&mut self) {
+        self.live -= 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Those that are still there, in the order they were opened.
+    pub(super) fn list(&self, all: &Slab<Connection>) -> Vec<Id<Connection>> {
+        self.listed.iter().copied().filter(|&id| all.get(id).is_some()).collect()
+    }
+}
+
 impl World<'_> {
     fn hop_between(&self, a: PodId, b: PodId) -> Hop {
         let (a, b) = (&self.pods[a.0 as usize], &self.pods[b.0 as usize]);
@@ -66,6 +97,9 @@ impl World<'_> {
             in_flight: 0,
         });
         self.set_link(caller, name.endpoint.index(), id);
+        if let Some(caller) = self.callers.get_mut(caller) {
+            caller.connections.add(id, &self.connections);
+        }
         self.queue.after(self.lanes.hops[hop as usize], Event::Knock(id));
     }
 
@@ -80,11 +114,11 @@ impl World<'_> {
             return;
         };
         let pod = &mut self.pods[pod_id.0 as usize];
-        pod.connections += 1;
         let config = &self.deployments[pod.deployment].age;
         let age = ConnectionAge::new(&mut Context::new(now, &mut pod.stream), config);
         self.queue.at(age.next_wake(), Event::Age(id));
         connection.age = Some(age);
+        pod.connections.add(id, &self.connections);
         // TCP's handshake takes one round trip; HTTP/2 is ready when the server's SETTINGS have come, after another.
         // One of these four hops has passed.
         let latency = self.places.latency(hop);
@@ -92,8 +126,7 @@ impl World<'_> {
     }
 
     pub(super) fn refused(&mut self, id: Id<Connection>) {
-        if let Some(connection) = self.connections.remove(id) {
-            self.set_link(connection.caller, connection.name.endpoint.index(), Id::NONE);
+        if let Some(connection) = self.forget_connection(id) {
             self.tell(connection.caller, Input::ConnectFailed(connection.name));
         }
     }
@@ -150,14 +183,14 @@ impl World<'_> {
     pub(super) fn broken(&mut self, id: Id<Connection>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.state == State::Connecting {
-            self.release_pod(id);
-            self.refused(id);
-            return;
+            return self.refused(id);
         }
         connection.state = State::Closing;
-        let cut: Vec<Id<Call>> = self.calls.iter().filter(|(_, c)| c.connection == id).map(|(call, _)| call).collect();
-        for call in cut {
-            self.finish(call, End::ConnectionClosed);
+        if connection.in_flight > 0 {
+            let cut = self.calls.iter().filter(|(_, c)| c.connection == id).map(|(call, _)| call);
+            for call in cut.collect::<Vec<Id<Call>>>() {
+                self.finish(call, End::ConnectionClosed);
+            }
         }
         self.close_if_idle(id);
     }
@@ -165,58 +198,54 @@ impl World<'_> {
     /// The channel wants no more of it: an attempt is given up, a connection closes with its last request.
     pub(super) fn close_when_idle(&mut self, id: Id<Connection>, name: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id).filter(|c| c.name == name) else { return };
-        connection.state = match connection.state {
-            State::Connecting => {
-                let caller = connection.caller;
-                self.release_pod(id);
-                self.connections.remove(id);
-                self.set_link(caller, name.endpoint.index(), Id::NONE);
-                self.tell(caller, Input::Disconnected(name));
-                return;
-            }
-            State::Open | State::Closing => State::Closing,
-        };
-        self.close_if_idle(id);
+        if connection.state == State::Connecting {
+            self.close(id);
+        } else {
+            connection.state = State::Closing;
+            self.close_if_idle(id);
+        }
     }
 
     /// Closes a connection that takes no more requests once it has none.
     fn close_if_idle(&mut self, id: Id<Connection>) {
-        let Some(connection) = self.connections.get(id) else { return };
-        if connection.state != State::Closing || connection.in_flight > 0 {
-            return;
+        if self.connections.get(id).is_some_and(|c| c.state == State::Closing && c.in_flight == 0) {
+            self.close(id);
         }
-        let (caller, name) = (connection.caller, connection.name);
-        self.forget_connection(id);
-        if self.link(caller, name.endpoint.index()) == id {
-            self.set_link(caller, name.endpoint.index(), Id::NONE);
-        }
-        self.tell(caller, Input::Disconnected(name));
     }
 
-    /// Takes a connection out of the world, without a word to its caller.
-    pub(super) fn forget_connection(&mut self, id: Id<Connection>) {
-        if self.connections.get(id).is_some_and(|c| c.state != State::Connecting) {
+    fn close(&mut self, id: Id<Connection>) {
+        if let Some(connection) = self.forget_connection(id) {
+            self.tell(connection.caller, Input::Disconnected(connection.name));
+        }
+    }
+
+    /// Takes a connection or an attempt out of the world, without a word to its caller's channel. A terminating pod leaves
+    /// with the last of them.
+    pub(super) fn forget_connection(&mut self, id: Id<Connection>) -> Option<Connection> {
+        let connection = self.connections.remove(id)?;
+        if connection.state != State::Connecting {
             self.recorder.connection_closed();
         }
-        self.release_pod(id);
-        self.connections.remove(id);
-    }
-
-    /// The pod counts the connection no longer, and leaves if it was the last it waited for.
-    fn release_pod(&mut self, id: Id<Connection>) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.age.take().is_some()
+        if let Some(caller) = self.callers.get_mut(connection.caller) {
+            caller.connections.remove_one();
+        }
+        let endpoint = connection.name.endpoint.index();
+        if self.link(connection.caller, endpoint) == id {
+            self.set_link(connection.caller, endpoint, Id::NONE);
+        }
+        if connection.age.is_some()
             && let Some(pod) = connection.pod
         {
-            self.pods[pod.0 as usize].connections -= 1;
+            self.pods[pod.0 as usize].connections.remove_one();
             self.leave_if_done(pod);
         }
+        Some(connection)
     }
 
     /// SIGTERM: GOAWAY on all of a pod's connections.
     pub(super) fn drain_connections(&mut self, pod: PodId, grace: Nanos) {
         let now = self.queue.now();
-        for id in self.connections_of(pod) {
+        for id in self.pods[pod.0 as usize].connections.list(&self.connections) {
             if let Some(age) = self.connections.get_mut(id).and_then(|c| c.age.as_mut()) {
                 age.drain(now, grace);
                 self.queue.at(now, Event::Age(id));
@@ -226,15 +255,11 @@ impl World<'_> {
 
     /// The pod is gone: its peers notice a hop later.
     pub(super) fn cut_connections(&mut self, pod: PodId) {
-        for id in self.connections_of(pod) {
-            if let Some(connection) = self.connections.get(id).filter(|c| c.age.is_some()) {
+        for id in self.pods[pod.0 as usize].connections.list(&self.connections) {
+            if let Some(connection) = self.connections.get(id) {
                 self.queue.after(self.lanes.hops[connection.hop as usize], Event::Broken(id));
             }
         }
-    }
-
-    fn connections_of(&self, pod: PodId) -> Vec<Id<Connection>> {
-        self.connections.iter().filter(|(_, c)| c.pod == Some(pod)).map(|(id, _)| id).collect()
     }
 
     /// A request goes out on the connection; where to and how far.

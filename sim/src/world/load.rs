@@ -68,7 +68,7 @@ impl World<'_> {
                         other.node == here.node
                     }
                 });
-                Name::Fixed(local.unwrap_or(pod))
+                Name::Fixed(local.expect("a proxy is always made with the pod or the node it serves"))
             }
         }
     }
@@ -124,7 +124,7 @@ impl World<'_> {
         self.recorder.ended(end, latency, hops);
         let Some(index) = self.callers.get(caller).and_then(|c| c.client) else { return };
         if self.scenario.load.connection == ConnectionUse::PerRequest {
-            self.drop_caller(caller);
+            self.close_caller(caller);
         }
         if let Some(closed) = &self.scenario.load.closed {
             let client = &mut self.clients[index as usize];

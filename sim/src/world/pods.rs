@@ -8,6 +8,7 @@ use scenarios::Balancer;
 
 use super::callers::{Caller, Name};
 use super::calls::Call;
+use super::connections::Connections;
 use super::names::{Service, Target};
 use super::{Event, PodId, World};
 use crate::engine::Id;
@@ -79,7 +80,7 @@ pub(crate) struct Pod {
     /// Requests that wait.
     pub(super) queue: VecDeque<Id<Call>>,
     /// Connections it has accepted that are still there.
-    pub(super) connections: u32,
+    pub(super) connections: Connections,
     /// A proxy's own channel to the servers.
     pub(super) caller: Id<Caller>,
     /// Jitter of its connections' age.
@@ -146,7 +147,10 @@ impl<'s> World<'s> {
             self.services.push(service);
         }
 
-        for deployment in 0..self.deployments.len() {
+        // Proxies last, so that servers and clients are on the same nodes under every strategy.
+        let mut order: Vec<usize> = (0..self.deployments.len()).collect();
+        order.sort_by_key(|&d| self.deployments[d].role == Role::Proxy);
+        for deployment in order {
             let replicas = match (self.deployments[deployment].role, strategy.balancer) {
                 (Role::Proxy, Balancer::Sidecar) => 0, // they come with the clients' pods
                 (Role::Proxy, Balancer::NodeProxy) => self.places.nodes(),
@@ -227,7 +231,7 @@ impl<'s> World<'s> {
             },
             busy: 0,
             queue: VecDeque::new(),
-            connections: 0,
+            connections: Connections::default(),
             caller: Id::NONE,
             stream,
             requests: 0,
@@ -396,7 +400,7 @@ impl<'s> World<'s> {
     /// A terminating pod leaves with its last connection.
     pub(super) fn leave_if_done(&mut self, id: PodId) {
         let pod = &self.pods[id.0 as usize];
-        if pod.phase == Phase::Terminating && pod.connections == 0 {
+        if pod.phase == Phase::Terminating && pod.connections.len() == 0 {
             self.remove_pod(id);
         }
     }
