@@ -8,11 +8,13 @@
 //! | [`verdict`] | the record in one sentence |
 //! | [`terminal`] | the table and the expectations as text |
 //! | [`html`] | the report: one self-contained page |
+//! | [`json`] | the text of `run.json` |
 //! | [`write`](mod@write) | `run.json`, `data.csv` and `index.html`, whole or not at all |
 //!
 //! `summary` (the figures the table, the verdict and the page share) and `number` (how figures are spelt) are inside.
 
 pub mod html;
+pub mod json;
 pub mod measure;
 mod number;
 pub mod record;

@@ -18,7 +18,7 @@ pub struct RunRecord {
     pub scenario: String,
     /// The scenario's question.
     pub title: String,
-    /// Hash of the scenario file's bytes, 16 hex digits, to tell whether two records are of the same file.
+    /// FNV-1a of the scenario file's bytes, 64 bits as 16 hex digits, to tell whether two records are of the same file.
     pub scenario_hash: String,
     /// The scenario file as it was run; empty in records of before this field.
     #[serde(default)]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
-use crate::html;
 use crate::record::RunRecord;
+use crate::{html, json};
 
 /// Where the three files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,19 +63,43 @@ pub enum WriteError {
     },
 }
 
+/// Finds out whether [`write`](fn@write) can write into `dir`, before a long run: makes the folder if need be, and a
+/// file in it that is gone again. What stands there already stays as it is.
+///
+/// # Errors
+///
+/// The same as those of [`write`](fn@write). That may still fail afterwards: a disk fills up, a folder goes.
+pub fn prepare(dir: &Path) -> Result<(), WriteError> {
+    let paths = folder(dir)?;
+    for path in [&paths.data_csv, &paths.index_html, &paths.run_json] {
+        if path.is_dir() {
+            return Err(WriteError::IsAFolder { path: path.clone() });
+        }
+    }
+    temporary(dir, b"").map(drop).map_err(|source| WriteError::Write { path: paths.data_csv, source })
+}
+
+/// Makes the folder if need be.
+fn folder(dir: &Path) -> Result<Paths, WriteError> {
+    if dir.exists() && !dir.is_dir() {
+        return Err(WriteError::NotAFolder { path: dir.to_owned() });
+    }
+    fs::create_dir_all(dir).map_err(|source| WriteError::MakeFolder { path: dir.to_owned(), source })?;
+    Ok(Paths::of(dir))
+}
+
 /// Writes the three files into `dir`, which is made if need be.
 ///
 /// # Errors
 ///
 /// [`WriteError`], naming path and remedy; then nothing is left behind and the old files are as they were.
 pub fn write(dir: &Path, record: &RunRecord) -> Result<Paths, WriteError> {
-    if dir.exists() && !dir.is_dir() {
-        return Err(WriteError::NotAFolder { path: dir.to_owned() });
-    }
-    fs::create_dir_all(dir).map_err(|source| WriteError::MakeFolder { path: dir.to_owned(), source })?;
-    let paths = Paths::of(dir);
-    let contents =
-        [(&paths.data_csv, csv(record)), (&paths.index_html, html::render(record)), (&paths.run_json, json(record))];
+    let paths = folder(dir)?;
+    let contents = [
+        (&paths.data_csv, csv(record)),
+        (&paths.index_html, html::render(record)),
+        (&paths.run_json, json::to_string(record)),
+    ];
     let mut fresh = Vec::new();
     for (path, text) in &contents {
         if path.is_dir() {
@@ -130,13 +154,6 @@ fn temporary(dir: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
-}
-
-/// The record as pretty JSON; floats are the shortest that read back the same.
-fn json(record: &RunRecord) -> String {
-    let mut text = serde_json::to_string_pretty(record).expect("a record is plain JSON");
-    text.push('\n');
-    text
 }
 
 /// One row a strategy, pod and bucket: `strategy,pod,deployment,node,bucket_start_s,requests`.
@@ -198,6 +215,7 @@ mod tests {
         let paths = write(&dir.path().join("empty/sim"), &record()).expect("written");
         assert_eq!(names(&dir.path().join("empty/sim")), ["data.csv", "index.html", "run.json"]);
         let text = fs::read_to_string(paths.run_json).expect("readable");
+        assert_eq!(text, json::to_string(&record()));
         assert!(text.ends_with("}\n"));
         assert_eq!(serde_json::from_str::<RunRecord>(&text).expect("valid"), record());
     }
@@ -278,6 +296,40 @@ mod tests {
         replace_all(dir.path(), files).expect_err("a folder cannot be replaced");
         assert_eq!(names(dir.path()), ["a", "c"]);
         assert_eq!(fs::read_to_string(&first).expect("readable"), "old");
+    }
+
+    #[test]
+    fn preparing_leaves_a_folder_and_what_was_in_it() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let place = dir.path().join("a/b");
+        prepare(&place).expect("can be written");
+        assert_eq!(names(&place), Vec::<String>::new());
+        fs::write(place.join("run.json"), "old").expect("written");
+        prepare(&place).expect("can be written");
+        assert_eq!(names(&place), ["run.json"]);
+        assert_eq!(fs::read_to_string(place.join("run.json")).expect("readable"), "old");
+    }
+
+    #[test]
+    fn preparing_says_what_writing_would_say() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        fs::write(dir.path().join("file"), "mine").expect("written");
+        fs::create_dir_all(dir.path().join("taken/run.json")).expect("made");
+        let read_only = dir.path().join("read-only");
+        fs::create_dir(&read_only).expect("made");
+        let mut permissions = fs::metadata(&read_only).expect("there").permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&read_only, permissions).expect("set");
+        let mut places = vec![dir.path().join("file"), dir.path().join("file/below"), dir.path().join("taken")];
+        // Who may write anyway (root) cannot see the error.
+        if fs::write(read_only.join("probe"), "").is_err() {
+            places.extend([read_only.clone(), read_only.join("below")]);
+        }
+        for place in places {
+            let early = prepare(&place).expect_err("cannot be written").to_string();
+            assert_eq!(early, write(&place, &record()).expect_err("cannot be written").to_string());
+        }
+        assert_eq!(names(&dir.path().join("taken")), ["run.json"]);
     }
 
     #[test]

@@ -106,13 +106,15 @@ fn run(args: &Args) -> Result<u8, BadInput> {
         seed: args.seed.unwrap_or(scenario.seed),
         reproduce: reproduce(args, path, args.seed.unwrap_or(scenario.seed)),
     };
+    let folder = args.out.join(&options.name).join("sim");
+    reports::write::prepare(&folder)?;
     if !args.json {
         say(inputs(path, &scenario, options.seed))?;
     }
     let record = simulate(&scenario, &options);
-    let paths = reports::write(&args.out.join(&options.name).join("sim"), &record)?;
+    let paths = reports::write(&folder, &record)?;
     if args.json {
-        say(serde_json::to_string_pretty(&record)?)?;
+        say(reports::json::to_string(&record).trim_end())?;
     } else {
         let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
         say(format_args!("\n{}", reports::terminal::table(&record, colour)))?;

@@ -333,7 +333,6 @@ fn a_run_that_is_killed_leaves_what_was_there() {
         child.kill().expect("killed");
         child.wait().expect("ended");
         assert!(files(dir.path()) == old, "old files stay as they were, none come half-written");
-        assert_eq!(tree(dir.path()).iter().any(|name| name == "out"), before);
     }
 }
 

@@ -58,15 +58,15 @@ fn at_the_end(s: &StrategyRecord) -> u32 {
 }
 
 #[test]
-fn what_happens_at_time_zero_happens_to_a_running_cluster() {
-    let events = "[[event]]\nat = \"0s\"\nrestart = { deployment = \"client\" }\n\
-                  [[event]]\nat = \"0s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
+fn what_happens_at_once_happens_to_a_running_cluster() {
+    let events = "[[event]]\nat = \"1ms\"\nrestart = { deployment = \"client\" }\n\
+                  [[event]]\nat = \"1ms\"\nscale = { deployment = \"server\", replicas = 2 }\n";
     let more = strategy("client") + "client = { policy = \"round_robin\", resolver = \"strict_dns\" }\n" + events;
     let record = run(&[], &more);
     let s = &record.strategies[0];
     let pod = |name: &str| s.pods.iter().find(|p| p.name == name).expect("it exists");
-    // The new client's process listens after its start-up of 0.2 s; then it sends 100/s.
-    assert_eq!(pod("client-1").started_s, Some(0.2));
+    // The new client's process listens 0.2 s after the event; then it sends 100/s.
+    assert_eq!(pod("client-1").started_s, Some(0.201));
     assert_eq!(at_the_end(s), 100);
     // The new server is ready within a probe's period of its start, and takes half once the next look-up has found it.
     assert!(pod("server-1").ready_s.is_some_and(|ready| (0.2..0.3).contains(&ready)));

@@ -49,8 +49,14 @@ pub const METRICS: &[Metric] = &[
     of_run("latency_ms.p99", "latency that 99 % of requests stay within, in milliseconds"),
     of_run("latency_ms.p999", "latency that 99.9 % of requests stay within, in milliseconds"),
     of_run("latency_ms.max", "longest latency, in milliseconds"),
-    of_run("node_hops.mean", "times a request and its answer crossed from node to node, on average"),
-    of_run("node_hops.max", "most times any request and its answer crossed from node to node"),
+    of_run(
+        "node_hops.mean",
+        "borders between nodes that a request crossed from the client to the server that answered (one way), on average",
+    ),
+    of_run(
+        "node_hops.max",
+        "most borders between nodes that any request crossed from the client to the server that answered (one way)",
+    ),
     of_run("connections.opened", "connections established"),
     of_run("connections.closed", "connections closed, by either side"),
     of_run("connections.goaways", "GOAWAYs sent because a connection reached its age or a pod drained"),

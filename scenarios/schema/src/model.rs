@@ -421,7 +421,7 @@ fn strict_dns() -> ResolverConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// When, from the start of the run.
+    /// When, from the start of the run; above zero, as what is there at the start is said by `replicas`.
     pub at: Nanos,
     /// Change the number of replicas.
     #[serde(default)]
@@ -429,7 +429,8 @@ pub struct Event {
     /// Delete every pod of a deployment and let new ones take their place (`kubectl delete pod -l app=…`).
     #[serde(default)]
     pub restart: Option<Restart>,
-    /// Kill pods without notice (SIGKILL, node failure); they are replaced.
+    /// Kill pods without notice (a crash, the OOM killer); they are replaced. Their peers notice at once, as connections
+    /// are reset; a node that fails and leaves its peers waiting is not modelled.
     #[serde(default)]
     pub kill: Option<Kill>,
 }

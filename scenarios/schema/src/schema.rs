@@ -4,11 +4,8 @@
 
 use std::sync::LazyLock;
 
-use lb_core::PolicyConfig;
-use lb_core::channel::ResolverConfig;
-use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Scenario;
 
@@ -32,13 +29,6 @@ fn build() -> Value {
     let mut schema = generator.into_root_schema_for::<Scenario>().to_value();
     schema["title"] = json!("Evenkeel scenario");
     without_null(&mut schema);
-    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
-        for name in [PolicyConfig::schema_name(), ResolverConfig::schema_name()] {
-            if let Some(choice) = definitions.get_mut(name.as_ref()) {
-                name_alone(choice);
-            }
-        }
-    }
     schema
 }
 
@@ -75,23 +65,4 @@ fn without_null(value: &mut Value) {
         }
         _ => {}
     }
-}
-
-/// Policies and resolvers may be written by name alone, as their readers allow; a derived schema knows only
-/// `{ name = { … } }`. One that lists names already is left as it is.
-fn name_alone(choice: &mut Value) {
-    let Some(options) = choice.get_mut("oneOf").and_then(Value::as_array_mut) else { return };
-    if options.iter().any(|option| option.get("const").is_some() || option.get("enum").is_some()) {
-        return;
-    }
-    let names: Vec<Value> = options
-        .iter()
-        .filter_map(|option| {
-            let name = option.get("properties")?.as_object()?.keys().next()?;
-            let mut by_name = Map::from_iter([("type".into(), json!("string")), ("const".into(), json!(name))]);
-            by_name.extend(option.get("description").map(|text| ("description".to_owned(), text.clone())));
-            Some(Value::Object(by_name))
-        })
-        .collect();
-    options.splice(0..0, names);
 }

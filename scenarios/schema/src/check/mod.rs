@@ -5,6 +5,7 @@
 
 mod cluster;
 mod expect;
+mod size;
 mod strategy;
 mod workload;
 
@@ -45,6 +46,7 @@ pub(crate) fn check(
     cx.events();
     cx.strategies();
     cx.expectations();
+    cx.size();
 }
 
 struct Check<'a> {
@@ -144,6 +146,14 @@ impl<'a> Check<'a> {
         if value == Nanos::ZERO {
             let name = path.rsplit('.').next().unwrap_or(path);
             self.problem(path, format!("`{name}` is 0s; it must be above zero"), hint);
+        }
+    }
+
+    /// `value` must be `low` or more.
+    fn at_least(&mut self, path: &str, value: Nanos, low: Nanos, hint: &str) {
+        if value < low {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            self.problem(path, format!("`{name}` is {value}; it must be at least {low}"), hint);
         }
     }
 

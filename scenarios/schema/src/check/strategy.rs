@@ -8,6 +8,15 @@ use lb_core::channel::{ChannelConfig, ResolverConfig};
 use super::Check;
 use crate::{Balancer, Proxy, Strategy};
 
+/// A server that is away is tried 1000 times a second at most where attempts time out. Our choice.
+const SHORTEST_ATTEMPT: Nanos = Nanos::from_millis(1);
+/// The same for attempts that fail at once. Our choice.
+const SHORTEST_PAUSE: Nanos = Nanos::from_millis(1);
+/// A name that no longer leads anywhere is looked up 1000 times a second at most. Our choice.
+const SHORTEST_FLOOR: Nanos = Nanos::from_millis(1);
+/// envoy.config.cluster.v3.Cluster: "dns_refresh_rate … must be at least 1ms".
+const SHORTEST_REFRESH: Nanos = Nanos::from_millis(1);
+
 /// What the strategies need to know of the called service.
 struct Called<'a> {
     deployments: HashSet<&'a str>,
@@ -90,9 +99,9 @@ impl Check<'_> {
         let at = |key: &str| format!("{path}.{key}");
         self.resolver(&at("resolver"), &channel.resolver);
         let hint = "gRPC's default is \"20s\"";
-        self.positive(&at("connect_timeout"), channel.connect_timeout, hint);
+        self.at_least(&at("connect_timeout"), channel.connect_timeout, SHORTEST_ATTEMPT, hint);
         let backoff = &channel.backoff;
-        self.positive(&at("backoff.initial"), backoff.initial, "gRPC's default is \"1s\"");
+        self.at_least(&at("backoff.initial"), backoff.initial, SHORTEST_PAUSE, "gRPC's default is \"1s\"");
         if !(backoff.multiplier >= 1.0 && backoff.multiplier <= 1000.0) {
             let rule = format!("`multiplier` is {}; it must be from 1 to 1000", backoff.multiplier);
             self.problem(&at("backoff.multiplier"), rule, "pauses grow with every failure; gRPC's default is 1.6");
@@ -117,14 +126,12 @@ impl Check<'_> {
         match resolver {
             ResolverConfig::Dns(dns) => {
                 let hint = "gRPC's default is \"30s\"";
-                self.positive(&format!("{path}.dns.min_resolution_interval"), dns.min_resolution_interval, hint);
+                let path = format!("{path}.dns.min_resolution_interval");
+                self.at_least(&path, dns.min_resolution_interval, SHORTEST_FLOOR, hint);
             }
             ResolverConfig::StrictDns(strict) => {
-                // envoy.config.cluster.v3.Cluster: "dns_refresh_rate … must be at least 1ms".
-                if strict.dns_refresh_rate < Nanos::from_millis(1) {
-                    let rule = format!("`dns_refresh_rate` is {}; it must be at least 1ms", strict.dns_refresh_rate);
-                    self.problem(&format!("{path}.strict_dns.dns_refresh_rate"), rule, "Envoy's default is \"5s\"");
-                }
+                let path = format!("{path}.strict_dns.dns_refresh_rate");
+                self.at_least(&path, strict.dns_refresh_rate, SHORTEST_REFRESH, "Envoy's default is \"5s\"");
             }
         }
     }

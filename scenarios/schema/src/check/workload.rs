@@ -8,6 +8,8 @@ use crate::Event;
 
 /// One request per nanosecond, the clock's resolution: beyond it time would not pass between two of them.
 const HIGHEST_RATE_PER_S: f64 = 1e9;
+/// A closed loop whose deadlines pass starts the next batch at once, so 100,000 of them a second at most. Our choice.
+const SHORTEST_DEADLINE: Nanos = Nanos::from_micros(10);
 
 impl Check<'_> {
     pub(super) fn load(&mut self) {
@@ -63,7 +65,8 @@ impl Check<'_> {
             self.problem("load.open.rate", rule, "time is counted in nanoseconds");
         }
         if let Some(deadline) = load.deadline {
-            self.positive("load.deadline", deadline, "leave it out for requests that wait as long as it takes");
+            let hint = "leave it out for requests that wait as long as it takes";
+            self.at_least("load.deadline", deadline, SHORTEST_DEADLINE, hint);
         }
     }
 
@@ -93,6 +96,11 @@ impl Check<'_> {
 
     fn event(&mut self, path: &str, event: &Event) {
         let duration = self.scenario.duration;
+        if event.at == Nanos::ZERO {
+            let rule = "`at` is 0s; events happen to a running cluster, so it must be above zero";
+            let hint = "what is there at the start is said by `replicas`; move the event, or delete it";
+            self.problem(&format!("{path}.at"), rule, hint);
+        }
         if event.at > duration && self.sound("duration") && duration != Nanos::ZERO {
             let rule = format!("`at` is {}, after the end of the run ({duration})", event.at);
             self.problem(&format!("{path}.at"), rule, "move the event, or write a longer `duration`");
