@@ -193,6 +193,14 @@ fn largest(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.reduce(f64::max)
 }
 
+/// Where the percentile plot has its points: evenly spaced in nines, 1 − 10^(−k/10), as far as the number of requests
+/// can tell.
+pub fn quantile_points(requests: u64) -> impl Iterator<Item = f64> {
+    (0..=100)
+        .map(|k| 1.0 - libm::pow(10.0, -f64::from(k) / 10.0))
+        .take_while(move |q| requests > 0 && (1.0 - q) * requests as f64 >= 1.0 - 1e-9)
+}
+
 /// Most requests of a pod over the mean of all; 1 is even, n is one pod of n. 1 for no pods or no requests.
 #[must_use]
 pub fn imbalance(requests: &[u64]) -> f64 {

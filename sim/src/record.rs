@@ -7,7 +7,7 @@ use reports::record::{
     self, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile, RECORD_VERSION, RunRecord,
     StrategyRecord,
 };
-use scenarios::{Event, Expect, PodSet, Scenario, Strategy};
+use scenarios::{Expect, PodSet, Scenario};
 
 use crate::Options;
 use crate::world::{Role, World};
@@ -56,7 +56,7 @@ impl World<'_> {
         let percentile = |q: f64| if ok == 0 { 0.0 } else { millis(quantile(q)) };
         StrategyRecord {
             name: parts.strategy.name.clone(),
-            summary: summary(parts.strategy),
+            summary: parts.strategy.summary(),
             requests: recorder.requests,
             errors: recorder
                 .errors
@@ -74,7 +74,9 @@ impl World<'_> {
                 p999: percentile(0.999),
                 max: millis(recorder.latency_max.0),
             },
-            latency_quantiles: quantiles(ok).map(|quantile| Quantile { quantile, ms: percentile(quantile) }).collect(),
+            latency_quantiles: reports::measure::quantile_points(ok)
+                .map(|quantile| Quantile { quantile, ms: percentile(quantile) })
+                .collect(),
             node_hops: Hops { mean: mean(recorder.hops_sum as f64), max: recorder.hops_max },
             connections: recorder.connections,
             imbalance: reports::measure::imbalance(&called),
@@ -89,46 +91,9 @@ fn millis(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
-/// Where the percentile plot has its points: evenly spaced in nines, 1 − 10^(−k/10), as far as the number of requests
-/// can tell.
-fn quantiles(requests: u64) -> impl Iterator<Item = f64> {
-    (0..=100)
-        .map(|k| 1.0 - libm::pow(10.0, -f64::from(k) / 10.0))
-        .take_while(move |q| requests > 0 && (1.0 - q) * requests as f64 >= 1.0 - 1e-9)
-}
-
-/// A strategy in a few words.
-fn summary(strategy: &Strategy) -> String {
-    use lb_core::channel::ResolverConfig;
-    use scenarios::Balancer;
-    let resolver = |config: &ResolverConfig| match config {
-        ResolverConfig::Dns(_) => "dns".to_owned(),
-        ResolverConfig::StrictDns(c) => format!("strict_dns {}", c.dns_refresh_rate),
-    };
-    let mut words = match strategy.balancer {
-        Balancer::KubeProxy => format!("ClusterIP · client {}", strategy.client.policy.name()),
-        Balancer::Client => {
-            format!("client {} · {}", strategy.client.policy.name(), resolver(&strategy.client.resolver))
-        }
-        proxied => {
-            let place = match proxied {
-                Balancer::Ingress => "ingress proxy",
-                Balancer::Sidecar => "sidecar",
-                _ => "proxy per node",
-            };
-            let proxy = strategy.proxy.clone().unwrap_or_default();
-            let age = proxy.max_age.map_or_else(String::new, |age| format!(" · its max age {age}"));
-            format!("{place} {} · {}{age}", proxy.policy.name(), resolver(&proxy.resolver))
-        }
-    };
-    if let Some(age) = strategy.max_age {
-        words.push_str(&format!(" · max age {age}"));
-    }
-    words
-}
-
 /// The record of a run from its strategies'.
 pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec<StrategyRecord>) -> RunRecord {
+    let timeline = scenario.timeline().into_iter();
     let expectations = scenario.expectations.iter().map(|expect| expectation(scenario, expect, &strategies)).collect();
     RunRecord {
         version: RECORD_VERSION,
@@ -142,38 +107,14 @@ pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec
         duration_s: scenario.duration.as_secs_f64(),
         interval_s: scenario.interval.as_secs_f64(),
         reproduce: options.reproduce.clone(),
-        events: events(scenario),
+        events: timeline.map(|(at, label)| EventRecord { at_s: at.as_secs_f64(), label }).collect(),
         strategies,
         expectations,
     }
 }
 
-/// The timeline in words. "scale server 3 → 5" takes the number before from the event before.
-fn events(scenario: &Scenario) -> Vec<EventRecord> {
-    let mut ordered: Vec<&Event> = scenario.events.iter().collect();
-    ordered.sort_by_key(|e| e.at);
-    let mut replicas: Vec<(&str, u32)> = scenario.deployments.iter().map(|d| (d.name.as_str(), d.replicas)).collect();
-    let mut records = Vec::new();
-    for event in ordered {
-        let mut say = |label: String| records.push(EventRecord { at_s: event.at.as_secs_f64(), label });
-        if let Some(scale) = &event.scale
-            && let Some((_, now)) = replicas.iter_mut().find(|(name, _)| *name == scale.deployment)
-        {
-            say(format!("scale {} {now} → {}", scale.deployment, scale.replicas));
-            *now = scale.replicas;
-        }
-        if let Some(restart) = &event.restart {
-            say(format!("restart {}", restart.deployment));
-        }
-        if let Some(kill) = &event.kill {
-            say(format!("kill {} × {}", kill.pods, kill.deployment));
-        }
-    }
-    records
-}
-
 fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecord]) -> ExpectationRecord {
-    let called = scenario.services.iter().find(|s| s.name == scenario.load.to).map(|s| s.deployments.clone());
+    let called = scenario.called().map(|s| s.deployments.clone());
     let what = Measure {
         metric: expect.metric.clone(),
         deployments: expect.deployment.clone().map_or(called.unwrap_or_default(), |d| vec![d]),

@@ -195,15 +195,12 @@ impl PickerFactory for LeastRequest {
     }
 
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
-        let ready = ready.ids();
-        let outstanding = self.outstanding.clone();
-        let choices = self.choices.get();
-        if self.with_replacement {
-            Arc::new(LeastRequestPicker { ready, choices, outstanding })
-        } else {
-            let choices = choices.min(u32::try_from(ready.len()).unwrap_or(u32::MAX));
-            Arc::new(DistinctPicker { ready, choices, outstanding })
-        }
+        Arc::new(LeastRequestPicker {
+            ready: ready.ids(),
+            choices: self.choices.get() as usize,
+            distinct: !self.with_replacement,
+            outstanding: self.outstanding.clone(),
+        })
     }
 
     fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
@@ -213,67 +210,53 @@ impl PickerFactory for LeastRequest {
 
 struct LeastRequestPicker {
     ready: Box<[EndpointId]>,
-    choices: u32,
+    choices: usize,
+    distinct: bool,
     outstanding: Arc<Outstanding>,
 }
 
-impl Picker for LeastRequestPicker {
+impl LeastRequestPicker {
+    /// Of `choices` indices, drawn one after the other, the endpoint with the fewest requests.
     #[inline]
-    fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
-        let mut draw = || {
-            let endpoint = self.ready[below(cx.rng, self.ready.len())];
+    fn least(&self, choices: usize, mut draw: impl FnMut(usize) -> usize) -> EndpointId {
+        let mut sample = |k| {
+            let endpoint = self.ready[draw(k)];
             (endpoint, self.outstanding.get(endpoint))
         };
-        let mut best = draw();
-        for _ in 1..self.choices {
-            let other = draw();
+        let mut best = sample(0);
+        for k in 1..choices {
+            let other = sample(k);
             // A48: "if (sampled.active_requests < candidate.active_requests)": of equals the first drawn stays.
             if other.1 < best.1 {
                 best = other;
             }
         }
-        self.outstanding.started(best.0);
-        Pick::Endpoint(best.0)
-    }
-
-    #[inline]
-    fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
-        self.outstanding.done(endpoint);
+        best.0
     }
 }
 
-/// Compares distinct endpoints.
-struct DistinctPicker {
-    ready: Box<[EndpointId]>,
-    /// At most as many as there are endpoints.
-    choices: u32,
-    outstanding: Arc<Outstanding>,
-}
-
-impl Picker for DistinctPicker {
+impl Picker for LeastRequestPicker {
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         let len = self.ready.len();
-        // The indices drawn so far, ascending: the k-th draw is from len − k and steps over those before it.
-        let mut drawn = [0; ChoiceCount::MAX as usize];
-        let mut best = (EndpointId(0), u32::MAX);
-        for k in 0..self.choices as usize {
-            let mut index = below(cx.rng, len - k);
-            let mut at = 0;
-            while at < k && drawn[at] <= index {
-                index += 1;
-                at += 1;
-            }
-            drawn.copy_within(at..k, at + 1);
-            drawn[at] = index;
-            let endpoint = self.ready[index];
-            let outstanding = self.outstanding.get(endpoint);
-            if k == 0 || outstanding < best.1 {
-                best = (endpoint, outstanding);
-            }
-        }
-        self.outstanding.started(best.0);
-        Pick::Endpoint(best.0)
+        let best = if self.distinct {
+            // The indices drawn so far, ascending: the k-th draw is from len − k and steps over those before it.
+            let mut drawn = [0; ChoiceCount::MAX as usize];
+            self.least(self.choices.min(len), |k| {
+                let (mut index, mut at) = (below(cx.rng, len - k), 0);
+                while at < k && drawn[at] <= index {
+                    index += 1;
+                    at += 1;
+                }
+                drawn.copy_within(at..k, at + 1);
+                drawn[at] = index;
+                index
+            })
+        } else {
+            self.least(self.choices, |_| below(cx.rng, len))
+        };
+        self.outstanding.started(best);
+        Pick::Endpoint(best)
     }
 
     #[inline]

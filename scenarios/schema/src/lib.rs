@@ -32,6 +32,7 @@ mod schema;
 mod shape;
 mod tree;
 mod values;
+mod words;
 
 pub use decode::{Loaded, load, parse};
 pub use errors::{Errors, Place, Problem};

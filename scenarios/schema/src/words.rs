@@ -1,0 +1,107 @@
+//! A scenario in words, the same for every host: what a strategy is, what happens when.
+
+use lb_core::Nanos;
+use lb_core::channel::ResolverConfig;
+
+use crate::{Balancer, Event, Scenario, Service, Strategy};
+
+impl Scenario {
+    /// The service that is called.
+    pub fn called(&self) -> Option<&Service> {
+        self.services.iter().find(|s| s.name == self.load.to)
+    }
+
+    /// The timeline in order: when, and what in a few words. "scale server 3 → 5" has the number before from the event
+    /// before.
+    pub fn timeline(&self) -> Vec<(Nanos, String)> {
+        let mut ordered: Vec<&Event> = self.events.iter().collect();
+        ordered.sort_by_key(|e| e.at);
+        let mut replicas: Vec<(&str, u32)> = self.deployments.iter().map(|d| (d.name.as_str(), d.replicas)).collect();
+        let mut timeline = Vec::new();
+        for event in ordered {
+            let mut say = |label: String| timeline.push((event.at, label));
+            if let Some(scale) = &event.scale
+                && let Some((_, now)) = replicas.iter_mut().find(|(name, _)| *name == scale.deployment)
+            {
+                say(format!("scale {} {now} → {}", scale.deployment, scale.replicas));
+                *now = scale.replicas;
+            }
+            if let Some(restart) = &event.restart {
+                say(format!("restart {}", restart.deployment));
+            }
+            if let Some(kill) = &event.kill {
+                say(format!("kill {} × {}", kill.pods, kill.deployment));
+            }
+        }
+        timeline
+    }
+}
+
+impl Strategy {
+    /// Where the choice is made, by which policy, on addresses learnt how: "client round_robin · dns · max age 10s".
+    pub fn summary(&self) -> String {
+        let client = self.client.policy.name();
+        let mut words = match self.balancer {
+            Balancer::KubeProxy => format!("ClusterIP · client {client}"),
+            Balancer::Client => format!("client {client} · {}", resolver(&self.client.resolver)),
+            Balancer::Ingress => self.proxied("ingress proxy"),
+            Balancer::Sidecar => self.proxied("sidecar"),
+            Balancer::NodeProxy => self.proxied("proxy per node"),
+        };
+        if let Some(age) = self.max_age {
+            words.push_str(&format!(" · max age {age}"));
+        }
+        words
+    }
+
+    fn proxied(&self, place: &str) -> String {
+        let proxy = self.proxy.clone().unwrap_or_default();
+        let age = proxy.max_age.map_or_else(String::new, |age| format!(" · its max age {age}"));
+        format!("{place} {} · {}{age}", proxy.policy.name(), resolver(&proxy.resolver))
+    }
+}
+
+fn resolver(config: &ResolverConfig) -> String {
+    match config {
+        ResolverConfig::Dns(_) => "dns".to_owned(),
+        ResolverConfig::StrictDns(strict) => format!("strict_dns {}", strict.dns_refresh_rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(more: &str) -> Scenario {
+        let text = "title = 'A question'\nduration = '60s'\nload = { from = 'client', to = 'server', closed = { concurrency = 1 } }\n\
+             [[deployment]]\nname = 'server'\nreplicas = 3\n[[deployment]]\nname = 'client'\n[[deployment]]\nname = 'proxy'\n\
+             [[service]]\nname = 'server'\ndeployments = ['server']\n";
+        crate::parse("words.toml", &format!("{text}{more}")).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn the_timeline_is_in_order_and_says_from_what_to_what() {
+        let s = scenario(
+            "[[strategy]]\nname = 's'\nbalancer = 'client'\n\
+             [[event]]\nat = '30s'\nscale = { deployment = 'server', replicas = 4 }\n\
+             [[event]]\nat = '20s'\nscale = { deployment = 'server', replicas = 5 }\n\
+             [[event]]\nat = '40s'\nkill = { deployment = 'server', pods = 2 }\n",
+        );
+        let labels: Vec<String> = s.timeline().into_iter().map(|(at, label)| format!("{at} {label}")).collect();
+        assert_eq!(labels, ["20s scale server 3 → 5", "30s scale server 5 → 4", "40s kill 2 × server"]);
+        assert_eq!(s.called().map(|s| s.name.as_str()), Some("server"));
+    }
+
+    #[test]
+    fn a_strategy_is_where_which_and_how() {
+        let s = scenario(
+            "[[strategy]]\nname = 'a'\nbalancer = 'kube_proxy'\n\
+             [[strategy]]\nname = 'b'\nbalancer = 'client'\nclient = { policy = 'round_robin' }\nmax_age = '10s'\n\
+             [[strategy]]\nname = 'c'\nbalancer = 'ingress'\nproxy = { max_age = '1m' }\n",
+        );
+        let words: Vec<String> = s.strategies.iter().map(Strategy::summary).collect();
+        assert_eq!(words[0], "ClusterIP · client pick_first");
+        assert_eq!(words[1], "client round_robin · dns · max age 10s");
+        assert_eq!(words[2], "ingress proxy round_robin · strict_dns 5s · its max age 60s");
+    }
+}
