@@ -41,10 +41,11 @@ fn container() -> impl Strategy<Value = String> {
     ]);
     let room = (of(&[1u32, 2, 30]), of(&[0u32, 1, 4, 500]), of(&[0.3, 1.0, 4.0]), 1u32..4);
     let life = (time(), time(), of(&["1ms", "70ms", "1s"]), key("termination_grace_period", time()));
-    (service_time, room, life, ages("max_connection_age", "max_connection_age_grace")).prop_map(
-        |(service_time, (concurrency, queue, speed, weight), (start_up, delay, period, grace), ages)| {
+    let rolling = of(&["", "max_surge = '0'\nmax_unavailable = '1'\n", "max_surge = '100%'\nmax_unavailable = '0'\n"]);
+    (service_time, room, life, rolling, ages("max_connection_age", "max_connection_age_grace")).prop_map(
+        |(service_time, (concurrency, queue, speed, weight), (start_up, delay, period, grace), rolling, ages)| {
             format!(
-                "{service_time}concurrency = {concurrency}\nqueue = {queue}\nspeed = {speed}\nweight = {weight}\n\
+                "{service_time}{rolling}concurrency = {concurrency}\nqueue = {queue}\nspeed = {speed}\nweight = {weight}\n\
                  start_up = {start_up:?}\nreadiness = {{ initial_delay = {delay:?}, period = {period:?} }}\n{grace}{ages}"
             )
         },
@@ -96,9 +97,11 @@ fn channel() -> impl Strategy<Value = String> {
 
 fn strategy(balancer: &'static str) -> impl Strategy<Value = String> {
     let proxy = (policy(), resolver(), ages("max_age", "max_age_grace"));
-    (channel(), ages("max_age", "max_age_grace"), proxy).prop_map(move |(channel, own, (policy, resolver, ages))| {
-        let mut text =
-            format!("[[strategy]]\nname = '{balancer}'\nbalancer = '{balancer}'\n{own}[strategy.client]\n{channel}");
+    let own = (ages("max_age", "max_age_grace"), key("pre_stop", time()));
+    (channel(), own, proxy).prop_map(move |(channel, (own, pre_stop), (policy, resolver, ages))| {
+        let mut text = format!(
+            "[[strategy]]\nname = '{balancer}'\nbalancer = '{balancer}'\n{own}{pre_stop}[strategy.client]\n{channel}"
+        );
         if !["kube_proxy", "client"].contains(&balancer) {
             let _ = write!(text, "[strategy.proxy]\npolicy = {policy}\nresolver = {resolver}\n{ages}");
         }
@@ -110,6 +113,7 @@ fn event(duration_ms: u64) -> impl Strategy<Value = String> {
     let deployment = || of(&["server", "server", "canary", "proxy", "client"]);
     let action = prop_oneof![
         (deployment(), 0u32..6).prop_map(|(d, n)| format!("scale = {{ deployment = '{d}', replicas = {n} }}")),
+        deployment().prop_map(|d| format!("rollout = {{ deployment = '{d}' }}")),
         deployment().prop_map(|d| format!("restart = {{ deployment = '{d}' }}")),
         (deployment(), 1u32..3).prop_map(|(d, n)| format!("kill = {{ deployment = '{d}', pods = {n} }}")),
     ];

@@ -184,3 +184,46 @@ fn draining_servers_cost_no_requests() {
         }
     }
 }
+
+#[test]
+fn a_rolling_update_keeps_to_its_surge_and_its_unavailability() {
+    let ten = "name = \"server\"\nreplicas = 10\nmax_surge = \"25%\"\nmax_unavailable = \"25%\"\n";
+    let more = strategy("sidecar") + "[[event]]\nat = \"1s\"\nrollout = { deployment = \"server\" }\n";
+    let record = run(&[("name = \"server\"\n", ten)], &more);
+    let s = &record.strategies[0];
+    let servers: Vec<_> = s.pods.iter().filter(|p| p.deployment == "server").collect();
+    assert_eq!(servers.len(), 20, "each of the ten is replaced once");
+    assert!(servers[..10].iter().all(|p| p.removed_s.is_some()) && servers[10..].iter().all(|p| p.removed_s.is_none()));
+    // A pod that is told to go counts no more, and is gone a message or two of 1 ms later. So at any time the pods that
+    // count are at least those that are there 5 ms later, and at most those that are there.
+    let changes = servers.iter().flat_map(|p| [Some(p.created_s), p.ready_s, p.removed_s]).flatten();
+    for t in changes {
+        let count = |later: f64, ready: bool| {
+            let there = |p: &&&reports::record::PodRecord| {
+                p.removed_s.is_none_or(|removed| removed > t + later)
+                    && if ready { p.ready_s } else { Some(p.created_s) }.is_some_and(|since| since <= t)
+            };
+            servers.iter().filter(there).count()
+        };
+        // 25 % of 10, rounded up for the surge and down for the unavailable: 3 and 2.
+        assert!(count(0.005, false) <= 13 && count(0.0, true) >= 8, "at {t} s");
+    }
+    assert_eq!(at_the_end(s), 100);
+}
+
+#[test]
+fn a_pod_in_its_pre_stop_hook_serves_but_is_no_endpoint() {
+    // Two servers; at 2 s one is deleted. For 3 s more it serves the client that has its connection, then it says GOAWAY.
+    let two = "name = \"server\"\nreplicas = 2\npre_stop = \"3s\"\n";
+    let more = strategy("client")
+        + "client = { policy = \"round_robin\" }\n[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 1 }\n";
+    let record = run(&[("name = \"server\"\n", two)], &more);
+    let s = &record.strategies[0];
+    let pod = |name: &str| s.pods.iter().position(|p| p.name == name).expect("it exists");
+    let served =
+        |pod: usize, from: usize, to: usize| -> u32 { s.timeline.requests_per_pod[pod][from..to].iter().sum() };
+    assert_eq!(served(pod("server-1"), 20, 49), 145, "half of 100/s for 2.9 s");
+    assert_eq!(served(pod("server-1"), 51, 100), 0);
+    assert!(s.pods[pod("server-1")].removed_s.is_some_and(|removed| (5.0..5.1).contains(&removed)));
+    assert_eq!((s.requests.failed, s.connections.goaways), (0, 1));
+}

@@ -39,4 +39,4 @@ pub use errors::{Errors, Place, Problem};
 pub use metrics::{METRICS, Metric};
 pub use model::*;
 pub use schema::json_schema;
-pub use values::{Bound, ParseValueError, Rate};
+pub use values::{Bound, ParseValueError, PodCount, Rate};

@@ -5,7 +5,7 @@ use lb_core::{Nanos, PolicyConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{Bound, Rate};
+use crate::values::{Bound, PodCount, Rate};
 
 /// A situation, the strategies to compare in it, and what is expected of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -176,13 +176,27 @@ pub struct Deployment {
     /// Time for requests in flight after that GOAWAY; unlimited by default (gRFC A9 MAX_CONNECTION_AGE_GRACE).
     #[serde(default)]
     pub max_connection_age_grace: Option<Nanos>,
-    /// From SIGTERM to SIGKILL; requests in flight may finish. 30 s, Kubernetes `terminationGracePeriodSeconds`.
+    /// How many pods above its replicas a rolling update may add. "25%", Kubernetes `maxSurge`; rounded up.
+    #[serde(default = "quarter")]
+    pub max_surge: PodCount,
+    /// How many of its replicas may be unavailable in a rolling update. "25%", Kubernetes `maxUnavailable`; rounded down.
+    #[serde(default = "quarter")]
+    pub max_unavailable: PodCount,
+    /// From a pod's deletion to SIGTERM; it is no ready endpoint any more, but serves as before (a preStop hook that
+    /// sleeps). 0 s, Kubernetes' default is no hook.
+    #[serde(default)]
+    pub pre_stop: Nanos,
+    /// From a pod's deletion to SIGKILL, `pre_stop` included; requests in flight may finish. 30 s, Kubernetes
+    /// `terminationGracePeriodSeconds`.
     #[serde(default = "thirty_seconds")]
     pub termination_grace_period: Nanos,
 }
 
 fn one_replica() -> u32 {
     1
+}
+fn quarter() -> PodCount {
+    PodCount::Percent(25)
 }
 fn hundred() -> u32 {
     100
@@ -341,6 +355,9 @@ pub struct Strategy {
     /// `max_connection_age_grace` of the called service's pods under this strategy.
     #[serde(default)]
     pub max_age_grace: Option<Nanos>,
+    /// `pre_stop` of the called service's pods under this strategy.
+    #[serde(default)]
+    pub pre_stop: Option<Nanos>,
 }
 
 /// Where a request's backend is chosen.
@@ -426,6 +443,10 @@ pub struct Event {
     /// Change the number of replicas.
     #[serde(default)]
     pub scale: Option<Scale>,
+    /// Replace every pod, a few at a time, as a Deployment does when its template changes: `max_surge` and
+    /// `max_unavailable` say how many. Sidecars and node proxies are not rolled.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
     /// Delete every pod of a deployment and let new ones take their place (`kubectl delete pod -l app=…`).
     #[serde(default)]
     pub restart: Option<Restart>,
@@ -443,6 +464,14 @@ pub struct Scale {
     pub deployment: String,
     /// Its new number of pods.
     pub replicas: u32,
+}
+
+/// `rollout = { deployment = "server" }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rollout {
+    /// Which deployment.
+    pub deployment: String,
 }
 
 /// `restart = { deployment = "client" }`

@@ -16,7 +16,7 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::errors::{Report, Source, did_you_mean};
 use crate::tree::{Entry, Node, Parsed, Value, join};
-use crate::{Bound, Rate, schema};
+use crate::{Bound, PodCount, Rate, schema};
 
 /// A definition by its name in the schema, and its own reader, which has the last word once the shape is right.
 struct Reader {
@@ -34,6 +34,7 @@ const READERS: &[Reader] = &[
     Reader::of::<Nanos>(),
     Reader::of::<Rate>(),
     Reader::of::<Bound>(),
+    Reader::of::<PodCount>(),
     Reader::of::<PolicyConfig>(),
     Reader::of::<ResolverConfig>(),
     Reader::of::<BackoffConfig>(),
@@ -326,6 +327,7 @@ impl<'s> Walk<'s, '_> {
             "Duration" => "a duration is text with a unit",
             "Rate" => "a rate is text with a unit of time",
             "Bound" => "a bound is text with an operator or a range",
+            "PodCount" => "a number of pods is text",
             _ => match self.kind(self.resolve(schema).0) {
                 Kind::Table(..) => "it must be a table",
                 Kind::Choice(_, tables) if tables.is_empty() => "it must be a name in quotes",
@@ -344,6 +346,7 @@ impl<'s> Walk<'s, '_> {
         let subject = if element { format!("an element of `{name}`") } else { format!("`{name}`") };
         let hint = match (&node.value, definition) {
             (Value::Integer(n), "Duration") => format!("write a unit: \"{n}s\" or \"{n}ms\""),
+            (Value::Integer(n), "PodCount") => format!("write \"{n}\""),
             (Value::Integer(n), "Rate") => format!("write \"{n}/s\""),
             (Value::Integer(n), "Bound") => format!("write \"== {n}\", \"<= {n}\" or \">= {n}\""),
             (Value::Array(_), _) if self.source.slice(&node.span).ends_with(&format!("{name}]]")) => {
@@ -425,6 +428,7 @@ fn example(definition: &str) -> Option<&'static str> {
         "Duration" => Some("\"10s\""),
         "Rate" => Some("\"500/s\""),
         "Bound" => Some("\"<= 1.01\""),
+        "PodCount" => Some("\"25%\""),
         _ => None,
     }
 }

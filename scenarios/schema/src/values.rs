@@ -154,6 +154,67 @@ impl fmt::Display for Bound {
     }
 }
 
+/// A number of pods: a count ("1") or a part of the replicas ("25%"), as Kubernetes' IntOrString.
+///
+/// ```
+/// use scenarios::PodCount;
+/// let quarter: PodCount = "25%".parse().unwrap();
+/// assert_eq!((quarter.rounded_up(10), quarter.rounded_down(10)), (3, 2));
+/// assert_eq!("2".parse::<PodCount>().unwrap().rounded_up(10), 2);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodCount {
+    /// So many.
+    Count(u32),
+    /// So many in a hundred replicas.
+    Percent(u32),
+}
+
+impl PodCount {
+    /// Of so many replicas; part of a pod counts as a pod (Kubernetes' rule for `maxSurge`).
+    pub fn rounded_up(self, replicas: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (u64::from(replicas) * u64::from(percent)).div_ceil(100) as u32,
+        }
+    }
+
+    /// Of so many replicas; part of a pod counts as none (Kubernetes' rule for `maxUnavailable`).
+    pub fn rounded_down(self, replicas: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (u64::from(replicas) * u64::from(percent) / 100) as u32,
+        }
+    }
+}
+
+impl FromStr for PodCount {
+    type Err = ParseValueError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = |why: &str| ParseValueError(format!("`{text}` is not a number of pods: {why}"));
+        match text.trim().strip_suffix('%') {
+            Some(percent) => match percent.trim().parse() {
+                Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),
+                _ => Err(wrong("what stands before the `%` is not a whole number from 0 to 100")),
+            },
+            None => match text.trim().parse() {
+                Ok(count @ 0..=1_000_000) => Ok(Self::Count(count)),
+                _ => Err(wrong("it is neither a whole number up to 1000000 nor one with a `%`")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for PodCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 /// Reads any of this module's values from text.
 fn from_text<'de, D, T>(deserializer: D, expecting: &'static str) -> Result<T, D::Error>
 where
@@ -223,6 +284,33 @@ impl JsonSchema for Bound {
             "description": "==, <, <=, > or >= and a number, or a range with both ends included. Examples: \"== 0\", \"<= 1.01\", \"0.32..0.34\".",
             "pattern": format!(r"^\s*((==|<=|>=|<|>)\s*{NUMBER}|{NUMBER}\s*\.\.\s*{NUMBER})\s*$"),
             "examples": ["== 0", "<= 1.01", "0.32..0.34"],
+        })
+    }
+}
+
+impl Serialize for PodCount {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PodCount {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        from_text(d, "a number of pods in quotes, such as \"1\" or \"25%\"")
+    }
+}
+
+impl JsonSchema for PodCount {
+    fn schema_name() -> Cow<'static, str> {
+        "PodCount".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "A number of pods, or a part of the replicas. Examples: \"1\", \"25%\".",
+            "pattern": r"^\s*[0-9]+\s*%?\s*$",
+            "examples": ["1", "25%"],
         })
     }
 }

@@ -26,6 +26,9 @@ impl Scenario {
                 say(format!("scale {} {now} → {}", scale.deployment, scale.replicas));
                 *now = scale.replicas;
             }
+            if let Some(rollout) = &event.rollout {
+                say(format!("roll out {}", rollout.deployment));
+            }
             if let Some(restart) = &event.restart {
                 say(format!("restart {}", restart.deployment));
             }
@@ -50,6 +53,9 @@ impl Strategy {
         };
         if let Some(age) = self.max_age {
             words.push_str(&format!(" · max age {age}"));
+        }
+        if let Some(pause) = self.pre_stop {
+            words.push_str(&format!(" · preStop {pause}"));
         }
         words
     }

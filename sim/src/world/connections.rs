@@ -108,7 +108,8 @@ impl World<'_> {
         let now = self.queue.now();
         let Some(connection) = self.connections.get_mut(id) else { return };
         let hop = connection.hop;
-        let listening = connection.pod.filter(|pod| self.pods[pod.0 as usize].phase == Phase::Running);
+        let listens = |pod: &PodId| matches!(self.pods[pod.0 as usize].phase, Phase::Running | Phase::Stopping);
+        let listening = connection.pod.filter(listens);
         let Some(pod_id) = listening else {
             self.queue.after(self.lanes.hops[hop as usize], Event::Refused(id));
             return;

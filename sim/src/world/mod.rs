@@ -86,6 +86,8 @@ enum Event {
     PublishDns(PodId),
     /// kube-proxy takes note of the pod's present state.
     SyncProxy(PodId),
+    /// The end of a pod's preStop hook.
+    Sigterm(PodId),
     /// The end of the termination grace period.
     Kill(PodId),
     /// The scenario's timeline: index of its event.
@@ -196,6 +198,7 @@ impl<'s> World<'s> {
             Event::Ready(pod) => self.ready(pod),
             Event::PublishDns(pod) => self.publish_dns(pod),
             Event::SyncProxy(pod) => self.sync_proxy(pod),
+            Event::Sigterm(pod) => self.sigterm(pod),
             Event::Kill(pod) => self.kill(pod),
             Event::Timeline(index) => self.timeline(index),
         }

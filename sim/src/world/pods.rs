@@ -32,8 +32,14 @@ pub(crate) struct Deployment<'s> {
     pub(super) role: Role,
     /// Of the connections its pods accept.
     pub(super) age: ConnectionAgeConfig,
+    /// From a pod's deletion to its SIGTERM.
+    pre_stop: Nanos,
     /// Pods that are not terminating, in order of creation.
     pub(super) pods: Vec<PodId>,
+    /// How many there should be.
+    replicas: u32,
+    /// Counts the rollouts: pods of an earlier revision are replaced.
+    revision: u32,
     /// Number in the next pod's name.
     next: u32,
 }
@@ -44,6 +50,8 @@ pub(super) enum Phase {
     /// Its process does not listen yet.
     Starting,
     Running,
+    /// Deleted, in its preStop hook: serves as before, but is no ready endpoint.
+    Stopping,
     /// Got SIGTERM: finishes what it has, accepts no connection.
     Terminating,
     Gone,
@@ -74,6 +82,8 @@ pub(crate) struct Pod {
     pub(super) weight: u32,
     pub(super) phase: Phase,
     passed_probe: bool,
+    /// Its deployment's when it was created.
+    revision: u32,
     pub(crate) moments: Moments,
     /// Requests worked on.
     pub(super) busy: u32,
@@ -127,7 +137,9 @@ impl<'s> World<'s> {
                 max_age: max_age.or(spec.max_connection_age).unwrap_or(Nanos::NEVER),
                 grace: grace.or(spec.max_connection_age_grace).unwrap_or(Nanos::NEVER),
             };
-            self.deployments.push(Deployment { spec, role, age, pods: Vec::new(), next: 0 });
+            let pre_stop = strategy.pre_stop.filter(|_| role == Role::Server).unwrap_or(spec.pre_stop);
+            let (pods, replicas) = (Vec::new(), spec.replicas);
+            self.deployments.push(Deployment { spec, role, age, pre_stop, pods, replicas, revision: 0, next: 0 });
         }
 
         let mut names: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -223,6 +235,7 @@ impl<'s> World<'s> {
             weight: spec.weight,
             phase: if initial { Phase::Running } else { Phase::Starting },
             passed_probe: initial,
+            revision: self.deployments[deployment].revision,
             moments: Moments {
                 created: now,
                 started: initial.then_some(now),
@@ -290,7 +303,9 @@ impl<'s> World<'s> {
         if pod.phase == Phase::Running {
             pod.passed_probe = true;
             pod.moments.ready = Some(now);
+            let deployment = pod.deployment;
             self.announce(id);
+            self.roll(deployment);
         }
     }
 
@@ -305,6 +320,10 @@ impl<'s> World<'s> {
         let event = &self.scenario.events[index as usize];
         if let Some((deployment, scale)) = event.scale.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
             self.scale(deployment, scale.replicas);
+        }
+        if let Some(deployment) = event.rollout.as_ref().and_then(|e| self.find(&e.deployment)) {
+            self.deployments[deployment].revision += 1;
+            self.roll(deployment);
         }
         if let Some(deployment) = event.restart.as_ref().and_then(|e| self.find(&e.deployment)) {
             let old = self.deployments[deployment].pods.clone();
@@ -349,6 +368,7 @@ impl<'s> World<'s> {
         if proxy && self.strategy.balancer != Balancer::Ingress {
             return;
         }
+        self.deployments[deployment].replicas = replicas;
         while self.deployments[deployment].pods.len() < replicas as usize {
             self.create_pod(deployment, false);
         }
@@ -361,8 +381,42 @@ impl<'s> World<'s> {
         }
     }
 
-    /// SIGTERM. A client process ends at once; a server or a proxy accepts no more connections, sends GOAWAY on those
-    /// it has, and ends with the last of them or at the end of its grace period.
+    /// A step of a rolling update, as the Deployment controller makes it whenever a pod has become ready: as many new pods
+    /// as the surge allows, as many old ones away as may be unavailable, those that are not ready first. Terminating pods
+    /// count as gone.
+    fn roll(&mut self, deployment: usize) {
+        let Deployment { spec, role, replicas, revision, .. } = self.deployments[deployment];
+        if role == Role::Proxy && self.strategy.balancer != Balancer::Ingress {
+            return; // sidecars are rolled with the pods they are in, which is not modelled; nor are node proxies
+        }
+        let surge = spec.max_surge.rounded_up(replicas);
+        let unavailable = spec.max_unavailable.rounded_down(replicas).min(replicas);
+        // Kubernetes' own way out when both come to nothing.
+        let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
+        loop {
+            let pods = &self.deployments[deployment].pods;
+            let is_new = |pod: &PodId| self.pods[pod.0 as usize].revision == revision;
+            let new = pods.iter().filter(|pod| is_new(pod)).count();
+            if new == pods.len() {
+                return; // nothing old is left
+            }
+            let room = (replicas + surge) as usize;
+            if pods.len() < room && new < replicas as usize {
+                self.create_pod(deployment, false);
+                continue;
+            }
+            let new_not_ready = pods.iter().filter(|pod| is_new(pod) && !self.is_ready(**pod)).count();
+            let keep = replicas.saturating_sub(unavailable) as usize + new_not_ready;
+            let old = pods.iter().copied().filter(|pod| !is_new(pod));
+            match old.min_by_key(|pod| self.is_ready(*pod)) {
+                Some(pod) if pods.len() > keep => self.terminate(pod),
+                _ => return,
+            }
+        }
+    }
+
+    /// The pod is deleted: no ready endpoint from now on, SIGTERM after its preStop hook, SIGKILL after its grace period. A
+    /// client process, and one that has not begun to listen, ends at once.
     fn terminate(&mut self, id: PodId) {
         let deployment = self.pods[id.0 as usize].deployment;
         self.forget(id);
@@ -370,15 +424,29 @@ impl<'s> World<'s> {
             self.remove_pod(id);
             return;
         }
-        self.pods[id.0 as usize].phase = Phase::Terminating;
+        self.pods[id.0 as usize].phase = Phase::Stopping;
         self.announce(id);
-        let grace = self.deployments[deployment].spec.termination_grace_period;
-        self.drain_connections(id, grace);
-        self.leave_if_done(id);
-        if self.pods[id.0 as usize].phase != Phase::Gone {
-            let now = self.now();
-            self.queue.at(now + grace, Event::Kill(id));
+        let now = self.now();
+        let Deployment { spec, pre_stop, .. } = self.deployments[deployment];
+        self.queue.at(now + spec.termination_grace_period, Event::Kill(id));
+        if pre_stop == Nanos::ZERO {
+            self.sigterm(id);
+        } else {
+            self.queue.at(now + pre_stop, Event::Sigterm(id));
         }
+    }
+
+    /// SIGTERM: a server or a proxy accepts no more connections, sends GOAWAY on those it has, and ends with the last of
+    /// them, or at the end of its grace period.
+    pub(super) fn sigterm(&mut self, id: PodId) {
+        let pod = &mut self.pods[id.0 as usize];
+        if pod.phase != Phase::Stopping {
+            return;
+        }
+        pod.phase = Phase::Terminating;
+        let Deployment { spec, pre_stop, .. } = self.deployments[pod.deployment];
+        self.drain_connections(id, spec.termination_grace_period - pre_stop);
+        self.leave_if_done(id);
     }
 
     /// SIGKILL: everything it had is cut off.

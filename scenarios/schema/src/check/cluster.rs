@@ -78,6 +78,19 @@ impl Check<'_> {
                 }
             }
         }
+        if deployment.max_surge.rounded_up(100) == 0 && deployment.max_unavailable.rounded_down(100) == 0 {
+            let rule = "`max_surge` and `max_unavailable` are both none; a rolling update could not begin";
+            // The one that is written, for one of them must be.
+            let place = if self.given(&at("max_unavailable")) { at("max_unavailable") } else { at("max_surge") };
+            self.problem(&place, rule, "let one of them be at least \"1\", as Kubernetes requires");
+        }
+        if deployment.pre_stop > deployment.termination_grace_period {
+            let rule = format!(
+                "`pre_stop` is {}, longer than `termination_grace_period` ({})",
+                deployment.pre_stop, deployment.termination_grace_period
+            );
+            self.problem(&at("pre_stop"), rule, "the grace period includes it: SIGKILL comes at its end");
+        }
         let age = ("max_connection_age", deployment.max_connection_age);
         let grace = ("max_connection_age_grace", deployment.max_connection_age_grace);
         self.age(path, age, grace, false);

@@ -119,6 +119,10 @@ impl Check<'_> {
             }
             let restart = event.restart.as_ref().map(|restart| (&restart.deployment, u64::MAX));
             let kill = event.kill.as_ref().map(|kill| (&kill.deployment, u64::from(kill.pods)));
+            if let Some(rollout) = &event.rollout {
+                let rolled = &mut pods[self.deployment(&rollout.deployment)?];
+                rolled.ever += rolled.now;
+            }
             for (deployment, at_most) in [restart, kill].into_iter().flatten() {
                 let replaced = &mut pods[self.deployment(deployment)?];
                 replaced.ever += replaced.now.min(at_most);

@@ -107,6 +107,7 @@ impl Check<'_> {
         }
         let actions = [
             ("scale", event.scale.as_ref().map(|scale| &scale.deployment)),
+            ("rollout", event.rollout.as_ref().map(|rollout| &rollout.deployment)),
             ("restart", event.restart.as_ref().map(|restart| &restart.deployment)),
             ("kill", event.kill.as_ref().map(|kill| &kill.deployment)),
         ];
@@ -124,10 +125,10 @@ impl Check<'_> {
                 [] => self.problem_here(
                     path,
                     "[[event]] says when, but not what happens",
-                    "add `scale = { deployment = \"server\", replicas = 5 }`, `restart = { … }` or `kill = { … }`",
+                    "add `scale = { deployment = \"server\", replicas = 5 }`, `rollout = { … }`, `restart = { … }` or `kill = { … }`",
                 ),
                 [_, second, ..] => {
-                    let rule = "[[event]] has more than one of `scale`, `restart` and `kill`";
+                    let rule = "[[event]] has more than one of `scale`, `rollout`, `restart` and `kill`";
                     self.problem(
                         second,
                         rule,
