@@ -5,6 +5,7 @@
 //! | [`record`] | what happened, in numbers: the shape of `run.json` |
 //! | [`schema`](mod@schema) | that shape as JSON Schema, committed as `run.schema.json` |
 //! | [`measure`](mod@measure) | one number out of a strategy's record, as an expectation names it |
+//! | [`statistics`] | several seeds: intervals, paired differences, "no difference found" |
 //! | [`verdict`] | the record in one sentence |
 //! | [`terminal`] | the table and the expectations as text |
 //! | [`html`] | the report: one self-contained page |
@@ -19,6 +20,7 @@ pub mod measure;
 mod number;
 pub mod record;
 pub mod schema;
+pub mod statistics;
 mod summary;
 pub mod terminal;
 pub mod verdict;

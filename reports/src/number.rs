@@ -126,6 +126,72 @@ pub(crate) fn ratio(x: f64) -> String {
     if x.abs() < 99.95 { format!("{x:.2}") } else { sig3(x) }
 }
 
+/// Decimals that [`sig3`] gives a figure.
+pub(crate) fn decimals(x: f64) -> usize {
+    match x.abs() {
+        a if a < 0.09995 => 4,
+        a if a < 0.9995 => 3,
+        a if a < 9.995 => 2,
+        a if a < 99.95 => 1,
+        _ => 0,
+    }
+}
+
+/// Half an interval's width to the figure's decimals, rounded up, so that it is never spelt narrower than it is: `±0.02`.
+/// What comes of rounding alone, beside a figure of size `of`, is none.
+pub(crate) fn half_width(half: f64, of: f64, decimals: usize) -> String {
+    const SCALE: [f64; 5] = [1.0, 10.0, 100.0, 1000.0, 10_000.0];
+    let decimals = decimals.min(4);
+    if !half.is_finite() {
+        "–".to_owned()
+    } else if half <= of.abs() * 1e-12 {
+        "±0".to_owned()
+    } else if half >= 1000.0 {
+        format!("±{}", sig3(half))
+    } else {
+        let up = (half * SCALE[decimals] - 1e-9).ceil() / SCALE[decimals];
+        let text = format!("{up:.decimals$}");
+        format!("±{}", trim_decimals(text))
+    }
+}
+
+/// An end of a change's interval in percent, with its sign: rounded away from the interval (`up` or not), so that it is
+/// never spelt narrower than it is, but not onto zero: what is said to differ must not read like nothing.
+pub(crate) fn change_end(part: f64, up: bool) -> String {
+    let p = part * 100.0;
+    if !p.is_finite() {
+        return "–".to_owned();
+    }
+    if p.abs() >= 1e12 {
+        return change(part).trim_end_matches(" %").to_owned();
+    }
+    let decimals = usize::from(p.abs() < 9.95);
+    let scale = if decimals == 1 { 10.0 } else { 1.0 };
+    // A hair's breadth beyond a figure is that figure: 0.14 · 100 is 14.000000000000002.
+    let steps = p * scale;
+    let near = steps.round();
+    let steps = match (steps - near).abs() < 1e-6 {
+        true => near,
+        false if up => steps.ceil(),
+        false => steps.floor(),
+    };
+    let sign = if p < 0.0 { "−" } else { "+" };
+    if p.abs() < 1e-9 {
+        "±0".to_owned()
+    } else if steps == 0.0 {
+        format!("{sign}<0.1")
+    } else if decimals == 1 {
+        format!("{sign}{:.1}", steps.abs() / scale)
+    } else {
+        format!("{sign}{}", count(steps.abs() as u64))
+    }
+}
+
+/// The interval of a change against a baseline, in percent: `[−16, −14]`.
+pub(crate) fn change_interval(low: f64, high: f64) -> String {
+    format!("[{}, {}]", change_end(low, false), change_end(high, true))
+}
+
 /// `2 pods`, `1 pod`.
 pub(crate) fn plural(n: u64, word: &str) -> String {
     if n == 1 { format!("1 {word}") } else { format!("{} {word}s", count(n)) }
@@ -205,6 +271,36 @@ mod tests {
         assert_eq!(change(0.042), "+4.2 %");
         assert_eq!(change(-0.0001), "±0 %");
         assert_eq!(change(12.5), "+1,250 %");
+    }
+
+    #[test]
+    fn half_widths_have_their_figures_decimals_and_are_never_rounded_down() {
+        let of = |half, mean| half_width(half, mean, decimals(mean));
+        // 0.011 beside 7.24 is 0.02.
+        assert_eq!(of(0.011, 7.24), "±0.02");
+        assert_eq!(of(0.31, 46.4), "±0.4");
+        assert_eq!(of(0.3, 46.4), "±0.3");
+        assert_eq!(of(0.3, 344.0), "±1");
+        assert_eq!(of(0.0, 344.0), "±0");
+        assert_eq!(of(1e-15, 344.0), "±0");
+        assert_eq!(of(f64::INFINITY, 1.0), "–");
+        assert_eq!(of(1234.0, 5000.0), "±1,234");
+    }
+
+    #[test]
+    fn intervals_of_changes_are_never_rounded_narrower_or_onto_zero() {
+        let cases = [
+            (-0.151, -0.143, "[−16, −14]"),
+            (-0.16, 0.012, "[−16, +1.2]"),
+            (-0.14, 0.14, "[−14, +14]"),
+            (-0.02, -0.0001, "[−2.0, −<0.1]"),
+            (0.0, 0.0, "[±0, ±0]"),
+            (0.0123, 12.501, "[+1.2, +1,251]"),
+            (f64::NEG_INFINITY, 1e30, "[–, +1.0e32]"),
+        ];
+        for (low, high, text) in cases {
+            assert_eq!(change_interval(low, high), text);
+        }
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub struct RunRecord {
     pub strategies: Vec<StrategyRecord>,
     /// What was expected, and what was measured.
     pub expectations: Vec<ExpectationRecord>,
+    /// The figures over several seeds, if the run was replicated; all else in the record is of the first seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replications: Option<Replications>,
 }
 
 /// An event of the scenario's timeline.
@@ -230,6 +233,100 @@ pub struct ExpectationRecord {
     pub bound: String,
     /// What came out; `null` where there was nothing to measure (a pod that never got a request has no time of first request).
     pub measured: Option<f64>,
-    /// Whether the bound holds; what can't be measured does not hold.
+    /// Whether the bound holds, under every seed if the run was replicated; what can't be measured does not hold.
     pub holds: bool,
+    /// Under how many seeds it holds, if the run was replicated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+}
+
+/// How an expectation fared under the seeds of a replicated run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Held {
+    /// Seeds under which the bound holds.
+    pub seeds: u32,
+    /// Seeds of the run.
+    pub of: u32,
+    /// The first seed under which it does not.
+    pub failed: Option<FailedSeed>,
+}
+
+/// A seed under which an expectation does not hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FailedSeed {
+    /// The seed.
+    pub seed: u64,
+    /// What came out; `null` where there was nothing to measure.
+    pub measured: Option<f64>,
+}
+
+/// The same scenario under several seeds. Within a seed all strategies have the same workload and the same random
+/// numbers, so what they differ in is compared seed by seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Replications {
+    /// The master seeds, the record's own first.
+    pub seeds: Vec<u64>,
+    /// One entry a strategy, in the record's order.
+    pub strategies: Vec<ReplicatedStrategy>,
+}
+
+/// A strategy's figures over the seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplicatedStrategy {
+    /// The strategy's name.
+    pub name: String,
+    /// The figures of the comparison, each with its interval.
+    pub figures: Vec<FigureEstimate>,
+    /// What they differ by from the first strategy's; empty for the first itself.
+    pub against_baseline: Vec<DifferenceEstimate>,
+    /// Between which latencies the seeds' distributions lie, at the points that all of them have.
+    pub latency_band: Vec<QuantileBand>,
+}
+
+/// A figure over the seeds under which it could be measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FigureEstimate {
+    /// Which: "latency_ms.p99".
+    pub metric: String,
+    /// Mean over the seeds; `null` where none had anything to measure.
+    pub mean: Option<f64>,
+    /// Lower end of the 95 % interval of the mean (Student's t); `null` with fewer than two seeds.
+    pub low: Option<f64>,
+    /// Its upper end.
+    pub high: Option<f64>,
+    /// Seeds under which the figure could be measured.
+    pub n: u32,
+}
+
+/// A figure minus the baseline's, seed by seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DifferenceEstimate {
+    /// Which: "latency_ms.p99".
+    pub metric: String,
+    /// Mean of the differences; `null` where no seed had both to measure.
+    pub mean: Option<f64>,
+    /// Lower end of the 95 % interval of that mean (Student's t on the paired differences); `null` with fewer than two
+    /// seeds. An interval with zero in it: no difference found.
+    pub low: Option<f64>,
+    /// Its upper end.
+    pub high: Option<f64>,
+    /// `mean` as a part of the baseline's mean over the same seeds, which is taken as known; `null` if that is not positive.
+    pub relative: Option<f64>,
+    /// `low` as such a part.
+    pub relative_low: Option<f64>,
+    /// `high` as such a part.
+    pub relative_high: Option<f64>,
+    /// Seeds under which both could be measured.
+    pub n: u32,
+}
+
+/// Spread of a point of the latency distribution over the seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct QuantileBand {
+    /// Part of the requests, 0 to 1.
+    pub quantile: f64,
+    /// That part took at most this long under the fastest seed, in milliseconds.
+    pub low_ms: f64,
+    /// And under the slowest.
+    pub high_ms: f64,
 }

@@ -3,7 +3,10 @@
 
 use crate::measure::{imbalance, requests_between};
 use crate::number;
-use crate::record::{EventRecord, ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
+use crate::record::{EventRecord, ExpectationRecord, PodRecord, ReplicatedStrategy, Role, RunRecord, StrategyRecord};
+use crate::statistics::{
+    CONNECTIONS, FAILED_SHARE, GOODPUT_PER_S, IMBALANCE, NODE_HOPS, P50_MS, P99_MS, P999_MS, TIME_TO_TRAFFIC_S,
+};
 
 /// Busiest pod at most 5 % over the mean: our own line between even and not.
 pub(crate) const EVEN: f64 = 1.05;
@@ -256,55 +259,151 @@ pub(crate) struct Column {
 pub(crate) struct Cell {
     pub(crate) text: String,
     pub(crate) best: bool,
+    /// Of several seeds: `±0.4`, half the figure's interval; `[−16, −14]`, the interval of a change.
+    pub(crate) interval: Option<String>,
 }
 
-/// Every row's cells in the order of [`COLUMNS`]. Best is what reads the same as the best figure, unless all do.
-pub(crate) fn cells(rows: &[Row<'_>]) -> Vec<[Cell; 10]> {
-    let spelt: Vec<[(Option<f64>, String); 10]> = rows
+/// Value to rank by, from small to large; text; interval.
+type Spelt = (Option<f64>, String, Option<String>);
+
+/// The words for an interval with zero in it.
+pub(crate) const NO_DIFFERENCE: &str = "no difference found";
+
+/// Every row's cells in the order of [`COLUMNS`], means where there are several seeds. Best is what reads the same as
+/// the best figure, unless all do.
+pub(crate) fn cells(record: &RunRecord) -> Vec<[Cell; 10]> {
+    let rows = rows(record);
+    let of_seeds = |i: usize| record.replications.as_ref().and_then(|r| r.strategy(i));
+    let spelt: Vec<[Spelt; 10]> = rows
         .iter()
         .enumerate()
-        .map(|(i, row)| {
-            let of =
-                |value: Option<f64>, spell: fn(f64) -> String| (value, value.map_or_else(|| "–".to_owned(), spell));
-            [
-                of(row.p50_ms, number::sig3),
-                of(row.p99_ms, number::sig3),
-                of(row.p999_ms, number::sig3),
-                of(row.error_part, |p| if p == 0.0 { "0".to_owned() } else { number::percent(p) }),
-                // Ranked from small to large like the others.
-                of(row.goodput_per_s.map(|g| -g), |g| number::sig3(-g)),
-                of(row.imbalance, number::ratio),
-                match row.first_traffic {
-                    FirstTraffic::NoNewPods => (None, "–".to_owned()),
-                    FirstTraffic::Never => (Some(f64::INFINITY), "never".to_owned()),
-                    FirstTraffic::NotWithin(s) => (Some(f64::INFINITY), format!(">{} s", number::sig3(s))),
-                    FirstTraffic::After(s) => (Some(s), format!("{} s", number::sig3(s))),
-                },
-                of(row.hops, number::ratio),
-                (Some(row.connections as f64), number::count(row.connections)),
-                match (i, row.delta_p99) {
-                    (0, _) if rows.len() > 1 => (Some(0.0), "base".to_owned()),
-                    (_, delta) => of(delta, number::change),
-                },
-            ]
+        .map(|(i, row)| match of_seeds(i) {
+            Some(seeds) => spelt_of_seeds(i, rows.len(), row, seeds),
+            None => spelt_of_one(i, rows.len(), row).map(|(value, text)| (value, text, None)),
         })
         .collect();
     let best: [Option<String>; 10] = std::array::from_fn(|column| {
-        let mut of_column: Vec<&(Option<f64>, String)> = spelt.iter().map(|row| &row[column]).collect();
-        of_column.retain(|(value, _)| value.is_some());
+        let mut of_column: Vec<&Spelt> = spelt.iter().map(|row| &row[column]).collect();
+        of_column.retain(|(value, ..)| value.is_some());
         let least = of_column.iter().min_by(|a, b| f64::total_cmp(&a.0.unwrap_or(0.0), &b.0.unwrap_or(0.0)))?;
-        let differ = of_column.iter().any(|(_, text)| *text != least.1);
+        let differ = of_column.iter().any(|(_, text, _)| *text != least.1);
         (differ && least.0 != Some(f64::INFINITY)).then(|| least.1.clone())
     });
     spelt
         .into_iter()
         .map(|row| {
             let mut column = 0;
-            row.map(|(_, text)| {
+            row.map(|(_, text, interval)| {
                 let is_best = best[column].as_ref() == Some(&text);
                 column += 1;
-                Cell { best: is_best, text }
+                Cell { best: is_best, text, interval }
             })
         })
         .collect()
+}
+
+/// A row of one seed.
+fn spelt_of_one(index: usize, rows: usize, row: &Row<'_>) -> [(Option<f64>, String); 10] {
+    let of = |value: Option<f64>, spell: fn(f64) -> String| (value, value.map_or_else(|| "–".to_owned(), spell));
+    [
+        of(row.p50_ms, number::sig3),
+        of(row.p99_ms, number::sig3),
+        of(row.p999_ms, number::sig3),
+        of(row.error_part, part),
+        // Ranked from small to large like the others.
+        of(row.goodput_per_s.map(|g| -g), |g| number::sig3(-g)),
+        of(row.imbalance, number::ratio),
+        match row.first_traffic {
+            FirstTraffic::NoNewPods => (None, "–".to_owned()),
+            FirstTraffic::Never => (Some(f64::INFINITY), "never".to_owned()),
+            FirstTraffic::NotWithin(s) => (Some(f64::INFINITY), format!(">{} s", number::sig3(s))),
+            FirstTraffic::After(s) => (Some(s), format!("{} s", number::sig3(s))),
+        },
+        of(row.hops, number::ratio),
+        (Some(row.connections as f64), number::count(row.connections)),
+        match (index, row.delta_p99) {
+            (0, _) if rows > 1 => (Some(0.0), "base".to_owned()),
+            (_, delta) => of(delta, number::change),
+        },
+    ]
+}
+
+fn part(p: f64) -> String {
+    if p == 0.0 { "0".to_owned() } else { number::percent(p) }
+}
+
+/// A row of several seeds; what none of them could measure is as in the first.
+fn spelt_of_seeds(index: usize, rows: usize, row: &Row<'_>, seeds: &ReplicatedStrategy) -> [Spelt; 10] {
+    let of = |metric: &str, sign: f64, spell: fn(f64) -> String, interval: fn(f64, f64) -> String| -> Spelt {
+        let estimate = seeds.figure(metric);
+        match estimate.and_then(|e| e.mean) {
+            None => (None, "–".to_owned(), None),
+            Some(mean) => {
+                let half = estimate.and_then(|e| e.half_width());
+                (Some(sign * mean), spell(mean), half.map(|half| interval(half, mean)))
+            }
+        }
+    };
+    let sig3 = |half: f64, mean: f64| number::half_width(half, mean, number::decimals(mean));
+    let ratio = |half: f64, mean: f64| number::half_width(half, mean, 2);
+    // In percent like the figure, whose unit is enough for both.
+    let percent = |half: f64, _: f64| match number::percent(half) {
+        _ if half == 0.0 => "±0".to_owned(),
+        text => format!("±{}", text.trim_end_matches(" %")),
+    };
+    let first_traffic = match of(TIME_TO_TRAFFIC_S, 1.0, |s| format!("{} s", number::sig3(s)), sig3) {
+        (None, ..) => match row.first_traffic {
+            FirstTraffic::After(_) => (None, "–".to_owned(), None),
+            _ => {
+                let [.., (value, text), _, _, _] = spelt_of_one(index, rows, row);
+                (value, text, None)
+            }
+        },
+        known => known,
+    };
+    [
+        of(P50_MS, 1.0, number::sig3, sig3),
+        of(P99_MS, 1.0, number::sig3, sig3),
+        of(P999_MS, 1.0, number::sig3, sig3),
+        of(FAILED_SHARE, 1.0, part, percent),
+        of(GOODPUT_PER_S, -1.0, number::sig3, sig3),
+        of(IMBALANCE, 1.0, number::ratio, ratio),
+        first_traffic,
+        of(NODE_HOPS, 1.0, number::ratio, ratio),
+        of(
+            CONNECTIONS,
+            1.0,
+            |mean| if mean.fract() == 0.0 { number::short(mean) } else { number::sig3(mean) },
+            |half, mean| {
+                let decimals = if mean.fract() == 0.0 { 0 } else { number::decimals(mean) };
+                number::half_width(half, mean, decimals)
+            },
+        ),
+        match index {
+            0 if rows > 1 => (Some(0.0), "base".to_owned(), None),
+            _ => change_of_seeds(seeds),
+        },
+    ]
+}
+
+fn change_of_seeds(seeds: &ReplicatedStrategy) -> Spelt {
+    let nothing = (None, "–".to_owned(), None);
+    let Some(d) = seeds.difference(P99_MS) else { return nothing };
+    let interval = d.relative_low.zip(d.relative_high).map(|(low, high)| number::change_interval(low, high));
+    match (d.is_found(), d.relative) {
+        (Some(false), _) => (Some(0.0), NO_DIFFERENCE.to_owned(), interval),
+        (_, Some(relative)) => (Some(relative), number::change(relative), interval),
+        _ => nothing,
+    }
+}
+
+/// Which figures of which strategies could not be measured under every seed.
+pub(crate) fn gaps(record: &RunRecord) -> Vec<String> {
+    let Some(replications) = &record.replications else { return Vec::new() };
+    let all = replications.seeds.len();
+    let of = |s: &ReplicatedStrategy| {
+        let gaps = s.figures.iter().filter(|f| f.n > 0 && (f.n as usize) < all);
+        gaps.map(|f| format!("{} of {}: measured under {} of {all} seeds", f.metric, s.name, f.n)).collect::<Vec<_>>()
+    };
+    replications.strategies.iter().flat_map(of).collect()
 }

@@ -1,9 +1,10 @@
-//! The table and the expectations as text of at most 100 columns for usual names. Colour only adds: the best figure of a
+//! The table and the expectations as text of at most 100 columns for usual names, 110 with intervals, which have lines
+//! of their own below the figures. Colour only adds: the best figure of a
 //! column in bold, ✓ in green, ✗ in red.
 
 use crate::number::sig5;
 use crate::record::RunRecord;
-use crate::summary::{COLUMNS, Cell, cells, rows, words};
+use crate::summary::{COLUMNS, Cell, cells, gaps, words};
 
 const BOLD: &str = "\x1b[1m";
 const GREEN: &str = "\x1b[32m";
@@ -22,12 +23,13 @@ pub fn table(record: &RunRecord, colour: bool) -> String {
 }
 
 fn comparison(record: &RunRecord, colour: bool) -> String {
-    let cells = cells(&rows(record));
+    let cells = cells(record);
     let name_width =
         record.strategies.iter().map(|s| width(&s.name)).chain([width("strategy")]).max().unwrap_or_default();
     let widths: Vec<usize> = (0..COLUMNS.len())
         .map(|c| {
-            let of_cells = cells.iter().map(|row| width(&row[c].text));
+            let interval = |cell: &Cell| cell.interval.as_deref().map_or(0, width);
+            let of_cells = cells.iter().map(|row| width(&row[c].text).max(interval(&row[c])));
             of_cells.chain([width(COLUMNS[c].head), width(COLUMNS[c].unit)]).max().unwrap_or_default()
         })
         .collect();
@@ -37,6 +39,18 @@ fn comparison(record: &RunRecord, colour: bool) -> String {
     for (strategy, row) in record.strategies.iter().zip(&cells) {
         let figures = row.iter().zip(&widths).map(|(cell, &w)| figure(cell, w, colour));
         line(&mut out, &left(&strategy.name, name_width), figures);
+        if row.iter().any(|cell| cell.interval.is_some()) {
+            let intervals = row.iter().zip(&widths);
+            let intervals = intervals.map(|(cell, &w)| right(cell.interval.as_deref().unwrap_or_default(), w));
+            line(&mut out, &left("", name_width), intervals);
+        }
+    }
+    if let Some(replications) = &record.replications {
+        out.push_str(&format!(
+            "\nMeans over {}; ± is half a 95 % interval, [ ] the 95 % interval of a change in %, paired by seed.\n",
+            replications.words()
+        ));
+        gaps(record).iter().for_each(|gap| out.push_str(&format!("{gap}\n")));
     }
     out
 }
@@ -61,8 +75,15 @@ fn expectations(record: &RunRecord, colour: bool) -> String {
     for e in &record.expectations {
         let (mark, style) = if e.holds { ("✓", GREEN) } else { ("✗", RED) };
         let mark = if colour { format!("{style}{mark}{PLAIN}") } else { mark.to_owned() };
-        let measured = e.measured.map_or_else(|| "nothing to measure".to_owned(), sig5);
-        out.push_str(&format!("{mark} {}: {}\n", e.strategy, words(e)));
+        let spell = |measured: Option<f64>| measured.map_or_else(|| "nothing to measure".to_owned(), sig5);
+        let (measured, seeds) = match &e.held {
+            None => (spell(e.measured), String::new()),
+            Some(held) => {
+                let (seed, measured) = held.failed.as_ref().map_or((record.seed, e.measured), |f| (f.seed, f.measured));
+                (format!("{} with seed {seed}", spell(measured)), format!(" ({} of {} seeds)", held.seeds, held.of))
+            }
+        };
+        out.push_str(&format!("{mark} {}: {}{seeds}\n", e.strategy, words(e)));
         out.push_str(&format!("    {}: {measured}, expected {}\n", e.metric, e.bound));
     }
     out

@@ -1,10 +1,11 @@
 //! The record in one sentence, composed by rules: which strategies reach new pods and when, how evenly they are
 //! used, p99 against the baseline, failures. It states only what the record shows; one seed has no interval, and the
-//! sentence says so wherever it compares.
+//! sentence says so wherever it compares. Of several seeds p99 has its interval, and the rest is said of the first.
 
-use crate::number::{change, count, list, percent, plural, ratio, short, sig3};
-use crate::record::{EventRecord, Role, RunRecord, StrategyRecord};
-use crate::summary::{EVEN, PATIENCE_S, Reach, Row, Spread, reach, rows, spread};
+use crate::number::{change, change_end, count, decimals, half_width, list, percent, plural, ratio, short, sig3};
+use crate::record::{DifferenceEstimate, EventRecord, Replications, Role, RunRecord, StrategyRecord};
+use crate::statistics::P99_MS;
+use crate::summary::{EVEN, NO_DIFFERENCE, PATIENCE_S, Reach, Row, Spread, reach, rows, spread};
 
 /// The verdict.
 #[must_use]
@@ -14,13 +15,21 @@ pub fn sentence(record: &RunRecord) -> String {
         all if all.iter().all(|s| s.requests.started == 0) => {
             return "No request was started: there is nothing to measure.".to_owned();
         }
-        [one] => return format!("{}: {}.", one.name, of_one(record, one).join("; ")),
+        [one] => {
+            let seed = of_first_seed(record);
+            return format!("{}: {seed}{}.", one.name, of_one(record, one).join("; "));
+        }
         several => of_several(record, several),
     };
-    let text = format!("{}.", clauses.join("; "));
+    let text = format!("{}{}.", of_first_seed(record), clauses.join("; "));
     // A name keeps its spelling, and so does p99.
     let named = record.strategies.iter().any(|s| text.starts_with(s.name.as_str()));
     if named || text.starts_with("p99") { text } else { sentence_case(&text) }
+}
+
+/// "with seed 1, ", where there are others.
+fn of_first_seed(record: &RunRecord) -> String {
+    record.replications.as_ref().map_or_else(String::new, |_| format!("with seed {}, ", record.seed))
 }
 
 /// First letter large, for a clause that becomes a sentence. Not for names: those keep their spelling.
@@ -51,6 +60,7 @@ fn of_one(record: &RunRecord, s: &StrategyRecord) -> Vec<String> {
     } else {
         clauses.push(format!("none of {} ended before the run did", plural(s.requests.started, "request")));
     }
+    clauses.extend(record.replications.as_ref().and_then(p99_of_one_over_seeds));
     clauses
 }
 
@@ -139,8 +149,16 @@ fn of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Vec<String> 
         clauses.extend(spread_of_several(record, strategies));
     }
     clauses.extend(idle_proxies(record, strategies));
-    clauses.extend(p99_of_several(&rows));
-    clauses.push(failures(strategies));
+    match &record.replications {
+        None => {
+            clauses.extend(p99_of_several(&rows));
+            clauses.push(failures(strategies));
+        }
+        Some(replications) => {
+            clauses.push(failures(strategies));
+            clauses.extend(p99_over_seeds(replications));
+        }
+    }
     clauses
 }
 
@@ -353,6 +371,83 @@ fn p99_of_several(rows: &[Row<'_>]) -> Option<String> {
             of_change(least_change)
         )
     })
+}
+
+/// "over 20 seeds p99 is 46.4 ± 0.4 ms".
+fn p99_of_one_over_seeds(replications: &Replications) -> Option<String> {
+    let p99 = replications.strategy(0)?.figure(P99_MS)?;
+    let (mean, half) = (p99.mean?, p99.half_width()?);
+    let half = half_width(half, mean, decimals(mean)).replace('±', "± ");
+    Some(format!("over {} p99 is {} {half} ms (95 % CI)", plural(p99.n.into(), "seed"), sig3(mean)))
+}
+
+/// A strategy beside the baseline: its name, its mean p99 and how it differs.
+type Compared<'a> = (&'a str, f64, &'a DifferenceEstimate);
+
+/// p99 against the baseline's by paired differences: what is called lower or higher was found to be.
+fn p99_over_seeds(replications: &Replications) -> Option<String> {
+    let base = replications.strategy(0)?;
+    let base_ms = base.figure(P99_MS)?.mean?;
+    let compared: Vec<Compared<'_>> = replications
+        .strategies
+        .iter()
+        .skip(1)
+        .filter_map(|s| Some((s.name.as_str(), s.figure(P99_MS)?.mean?, s.difference(P99_MS)?)))
+        .filter(|(_, _, d)| d.is_found().is_some())
+        .collect();
+    let found = |sign: f64| -> Vec<&Compared<'_>> {
+        let is = |c: &&Compared<'_>| c.2.is_found() == Some(true) && c.2.mean.is_some_and(|m| m * sign > 0.0);
+        let mut all: Vec<_> = compared.iter().filter(is).collect();
+        all.sort_by(|a, b| f64::total_cmp(&(b.1 * sign), &(a.1 * sign)));
+        all
+    };
+    let (lower, higher) = (found(-1.0), found(1.0));
+    let (baseline, base_ms) = (format!("the baseline {}", base.name), sig3(base_ms));
+    let clause = match (lower.as_slice(), higher.as_slice(), compared.as_slice()) {
+        (.., []) => return None,
+        ([(name, ms, d)], _, [_]) | ([], [(name, ms, d)], [_]) => {
+            format!("p99 is {} ms under {name} against {baseline}'s {base_ms} ms ({})", sig3(*ms), interval(d, true))
+        }
+        ([(_, ms, d), ..], ..) => {
+            // Compared as spelt: two p99s that read the same are the same.
+            let names: Vec<&str> = lower.iter().filter(|c| sig3(c.1) == sig3(*ms)).map(|c| c.0).collect();
+            let (names, interval) = (list(&names), interval(d, true));
+            // One whose seeds vary too much to be found lower may have the lower mean.
+            let lowest = compared.iter().all(|c| c.1 >= *ms);
+            let ms = sig3(*ms);
+            if lowest {
+                format!("p99 is lowest under {names}, {ms} ms against {baseline}'s {base_ms} ms ({interval})")
+            } else {
+                format!("p99 is found below {baseline}'s {base_ms} ms under {names}, {ms} ms ({interval})")
+            }
+        }
+        ([], [(name, ms, d), ..], _) => {
+            let who = if compared.iter().all(|c| c.1 <= *ms) { "highest" } else { "found above it" };
+            let (ms, interval) = (sig3(*ms), interval(d, true));
+            format!("p99 is nowhere found below {baseline}'s {base_ms} ms and {who} under {name}, {ms} ms ({interval})")
+        }
+        ([], [], [(name, _, d)]) => {
+            format!("{NO_DIFFERENCE} in p99 between {name} and {baseline} ({})", interval(d, false))
+        }
+        ([], [], several) => {
+            let fewest = several.iter().map(|(_, _, d)| d.n).min().unwrap_or(0);
+            format!("{NO_DIFFERENCE} in p99 to {baseline} ({})", plural(fewest.into(), "paired seed"))
+        }
+    };
+    Some(format!("over all seeds {clause}"))
+}
+
+/// "−15 %, 95 % CI −16…−14, 20 paired seeds".
+fn interval(d: &DifferenceEstimate, with_mean: bool) -> String {
+    let mean = d.relative.filter(|_| with_mean).map_or_else(String::new, |r| format!("{}, ", change(r)));
+    let ends = match d.relative_low.zip(d.relative_high) {
+        Some((low, high)) => {
+            let unit = if with_mean { "" } else { " %" };
+            format!("95 % CI {}…{}{unit}, ", change_end(low, false), change_end(high, true))
+        }
+        None => String::new(),
+    };
+    format!("{mean}{ends}{}", plural(d.n.into(), "paired seed"))
 }
 
 fn failures(strategies: &[StrategyRecord]) -> String {

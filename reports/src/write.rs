@@ -197,6 +197,7 @@ mod tests {
             events: Vec::new(),
             strategies: Vec::new(),
             expectations: Vec::new(),
+            replications: None,
         }
     }
 

@@ -98,38 +98,85 @@ fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord>
         })
 }
 
+fn held() -> impl Strategy<Value = Held> {
+    (any::<u32>(), any::<u32>(), option::of((any::<u64>(), option::of(finite())))).prop_map(|(seeds, of, failed)| {
+        Held { seeds, of, failed: failed.map(|(seed, measured)| FailedSeed { seed, measured }) }
+    })
+}
+
+fn replications(number: BoxedStrategy<f64>) -> impl Strategy<Value = Replications> {
+    let metric = || prop_oneof![proptest::sample::select(&reports::statistics::METRICS[..]), Just("x")];
+    let numbers = || vec(option::of(number.clone()), 6);
+    let figure = (metric(), numbers(), any::<u32>()).prop_map(|(metric, x, n)| FigureEstimate {
+        metric: metric.to_owned(),
+        mean: x[0],
+        low: x[1],
+        high: x[2],
+        n,
+    });
+    let difference = (metric(), numbers(), any::<u32>()).prop_map(|(metric, x, n)| DifferenceEstimate {
+        metric: metric.to_owned(),
+        mean: x[0],
+        low: x[1],
+        high: x[2],
+        relative: x[3],
+        relative_low: x[4],
+        relative_high: x[5],
+        n,
+    });
+    let point = (0.0..1.0f64, number.clone(), number.clone()).prop_map(|(quantile, low_ms, high_ms)| QuantileBand {
+        quantile,
+        low_ms,
+        high_ms,
+    });
+    let strategy = (word(), vec(figure, 0..12), vec(difference, 0..12), vec(point, 0..5)).prop_map(
+        |(name, figures, against_baseline, latency_band)| ReplicatedStrategy {
+            name,
+            figures,
+            against_baseline,
+            latency_band,
+        },
+    );
+    (vec(any::<u64>(), 0..4), vec(strategy, 0..4)).prop_map(|(seeds, strategies)| Replications { seeds, strategies })
+}
+
 fn record(number: BoxedStrategy<f64>) -> impl Strategy<Value = RunRecord> {
     (
         (word(), word(), number.clone(), number.clone()),
         vec((number.clone(), word()), 0..5),
         vec(strategy(number.clone()), 0..4),
-        vec((word(), word(), option::of(number.clone()), any::<bool>()), 0..9),
+        vec((word(), word(), option::of(number.clone()), any::<bool>(), option::of(held())), 0..9),
+        option::of(replications(number.clone())),
     )
-        .prop_map(|((scenario, title, duration_s, interval_s), events, strategies, expectations)| RunRecord {
-            version: RECORD_VERSION,
-            scenario,
-            scenario_hash: String::new(),
-            scenario_text: title.clone(),
-            title,
-            host: "sim".to_owned(),
-            program: String::new(),
-            seed: 0,
-            duration_s,
-            interval_s,
-            reproduce: String::new(),
-            events: events.into_iter().map(|(at_s, label)| EventRecord { at_s, label }).collect(),
-            strategies,
-            expectations: expectations
-                .into_iter()
-                .map(|(text, strategy, measured, holds)| ExpectationRecord {
-                    text,
-                    strategy,
-                    metric: String::new(),
-                    bound: String::new(),
-                    measured,
-                    holds,
-                })
-                .collect(),
+        .prop_map(|((scenario, title, duration_s, interval_s), events, strategies, expectations, replications)| {
+            RunRecord {
+                version: RECORD_VERSION,
+                scenario,
+                scenario_hash: String::new(),
+                scenario_text: title.clone(),
+                title,
+                host: "sim".to_owned(),
+                program: String::new(),
+                seed: 0,
+                duration_s,
+                interval_s,
+                reproduce: String::new(),
+                events: events.into_iter().map(|(at_s, label)| EventRecord { at_s, label }).collect(),
+                strategies,
+                expectations: expectations
+                    .into_iter()
+                    .map(|(text, strategy, measured, holds, held)| ExpectationRecord {
+                        text,
+                        strategy,
+                        metric: String::new(),
+                        bound: String::new(),
+                        measured,
+                        holds,
+                        held,
+                    })
+                    .collect(),
+                replications,
+            }
         })
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{empty, headless, hundred, strategies, three};
+use reports::statistics::{Observation, replicated};
 use serde_json::Value;
 
 fn validator() -> jsonschema::Validator {
@@ -15,7 +16,9 @@ fn validator() -> jsonschema::Validator {
 fn run_json_validates() {
     let validator = validator();
     let dir = tempfile::tempdir().expect("temporary folder");
-    for record in [headless(), three(), strategies(), hundred(), empty()] {
+    let mut of_seeds = replicated(three(), &[Observation::of(&three()), Observation::of(&three())]);
+    of_seeds.scenario = "of-seeds".to_owned();
+    for record in [headless(), three(), strategies(), hundred(), empty(), of_seeds] {
         let paths = reports::write(&dir.path().join(&record.scenario), &record).expect("written");
         let text = std::fs::read_to_string(paths.run_json).expect("readable");
         let value: Value = serde_json::from_str(&text).expect("JSON");
@@ -50,4 +53,5 @@ fn a_record_of_before_the_scenario_text_still_reads() {
     assert!(validator().is_valid(&value));
     let record: reports::RunRecord = serde_json::from_value(value).expect("reads");
     assert_eq!(record.scenario_text, "");
+    assert_eq!(record.replications, None);
 }

@@ -110,6 +110,7 @@ pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec
         events: timeline.map(|(at, label)| EventRecord { at_s: at.as_secs_f64(), label }).collect(),
         strategies,
         expectations,
+        replications: None,
     }
 }
 
@@ -146,5 +147,6 @@ fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecor
         bound: expect.bound.to_string(),
         measured,
         holds: measured.is_some_and(|value| expect.bound.holds(value)),
+        held: None,
     }
 }

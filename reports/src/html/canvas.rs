@@ -68,6 +68,11 @@ impl Canvas<'_> {
         let _ = self.backend.fill_polygon(points.iter().copied().map(at), &rgb(colour));
     }
 
+    /// An area that what is below shines through.
+    pub(super) fn veil(&mut self, points: &[(f64, f64)], colour: Rgb) {
+        let _ = self.backend.fill_polygon(points.iter().copied().map(at), &rgb(colour).mix(0.22));
+    }
+
     pub(super) fn rect(&mut self, from: (f64, f64), to: (f64, f64), colour: Rgb) {
         let ((x0, y0), (x1, y1)) = (at(from), at(to));
         let (from, to) = ((x0.min(x1), y0.min(y1)), (x0.max(x1), y0.max(y1)));

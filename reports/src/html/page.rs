@@ -38,8 +38,11 @@ pub(super) fn page(record: &RunRecord) -> String {
 
 fn style(record: &RunRecord) -> String {
     let pods = record.strategies.iter().map(|s| s.pods.len().min(12)).max().unwrap_or(0);
+    // Two lines a row: closer together, so that the table stays on the first screen.
+    let of_seeds = ".compare td{line-height:1.15}.compare td small{font-size:11px;color:var(--muted)}\n";
     STYLE.replace("/*light*/", &variables(false)).replace("/*dark*/", &variables(true))
         + &series_rules(record.strategies.len().max(pods))
+        + record.replications.as_ref().map_or("", |_| of_seeds)
 }
 
 fn first_screen(record: &RunRecord) -> String {
@@ -66,7 +69,10 @@ fn first_screen(record: &RunRecord) -> String {
 
 fn reproduce(record: &RunRecord) -> String {
     let facts = [
-        ("seed", record.seed.to_string()),
+        match &record.replications {
+            None => ("seed", record.seed.to_string()),
+            Some(r) => ("seeds", r.words().trim_start_matches("seeds ").trim_end_matches(" seeds").to_owned()),
+        },
         ("scenario hash", record.scenario_hash.clone()),
         ("host", record.host.clone()),
         ("program", record.program.clone()),
@@ -182,10 +188,17 @@ fn scenario(record: &RunRecord) -> String {
 
 fn notes(record: &RunRecord) -> Vec<String> {
     let mut notes = vec![
-        format!(
-            "One seed ({}): a difference between strategies has no interval here, and a small one may be chance. Run other seeds before you rely on it.",
-            record.seed
-        ),
+        match &record.replications {
+            None => format!(
+                "One seed ({}): a difference between strategies has no interval here, and a small one may be chance. Run other seeds before you rely on it.",
+                record.seed
+            ),
+            Some(r) => format!(
+                "The table, p99 in the sentence at the top and the expectations are of {}; all else is of seed {}. Intervals are Student's t at 95 %. Strategies see the same work under a seed, so a change is the mean of the differences within seeds, and its interval theirs; where that has zero in it, no difference was found, which does not mean that there is none. Each interval stands for itself: of twenty comparisons without a difference one on average finds one. ±0 says that the seeds agree, not that nothing else can happen.",
+                r.words(),
+                record.seed
+            ),
+        },
         "Latency is what the client saw, of requests that ended OK; failed ones have none. A closed loop sends less when answers are slow, so its latency hides waiting that an open loop would show.".to_owned(),
         "Requests in flight at the end of the run are started, but neither ok nor failed.".to_owned(),
         "Imbalance in the table is of the whole run: a pod that came late has had less time to get requests. The sentence at the top and the shares count from the moment the last new server pod was in use, or ready if it never was; “even” there is at most 1.05 × the mean.".to_owned(),

@@ -26,6 +26,9 @@ const BEYOND: f64 = 10.0;
 /// A strategy's place in the record, the strategy, and its points as (nines, ms).
 type Line<'a> = (usize, &'a StrategyRecord, Vec<(f64, f64)>);
 
+/// A point of the seeds' spread as (nines, lowest ms, highest ms).
+type Spread = (f64, f64, f64);
+
 /// `None` if no strategy has a distribution.
 pub(super) fn figure(record: &RunRecord) -> Option<Figure> {
     let lines: Vec<Line<'_>> = record
@@ -39,18 +42,26 @@ pub(super) fn figure(record: &RunRecord) -> Option<Figure> {
         return None;
     }
     let nines = lines.iter().flat_map(|(_, _, points)| points).map(|p| p.0).fold(1.0, f64::max);
-    let high = lines.iter().flat_map(|(_, _, points)| points).map(|p| p.1).fold(0.0, f64::max);
+    let bands: Vec<Vec<Spread>> = lines.iter().map(|line| band(record, line)).collect();
+    let of_bands = bands.iter().flatten().map(|p| p.2);
+    let high = lines.iter().flat_map(|(_, _, points)| points).map(|p| p.1).chain(of_bands).fold(0.0, f64::max);
     let low = round_below(lines.iter().map(|(_, _, points)| at_quantile(points, FROM_QUANTILE)).fold(high, f64::min));
     let label = format!("Latency percentiles of {} strategies on a log axis", lines.len());
     let plot: String = side_sizes(300.0, 270.0)
         .into_iter()
-        .map(|size| svg(size, "dashed", &label, |c| draw(c, size, &lines, nines, (low, high))))
+        .map(|size| svg(size, "dashed", &label, |c| draw(c, size, &lines, &bands, nines, (low, high))))
         .collect();
-    Some(Figure {
-        finding: finding(&lines),
-        how: "Up is slower; each mark to the right is one more nine. Lines end where fewer than ten requests were slower.".to_owned(),
-        plot,
-    })
+    let mut how =
+        "Up is slower; each mark to the right is one more nine. Lines end where fewer than ten requests were slower."
+            .to_owned();
+    if let Some(r) = record.replications.as_ref().filter(|_| bands.iter().any(|b| !b.is_empty())) {
+        how.push_str(&format!(
+            " Lines and the figures above are of seed {}; the bands hold {}.",
+            record.seed,
+            r.words()
+        ));
+    }
+    Some(Figure { finding: finding(&lines), how, plot })
 }
 
 /// Points as (nines, ms), those that have a place on both axes, from left to right.
@@ -68,6 +79,23 @@ fn points(s: &StrategyRecord) -> Vec<(f64, f64)> {
         points.truncate(known);
     }
     points
+}
+
+/// The seeds' spread as far as the line goes.
+fn band(record: &RunRecord, (index, _, points): &Line<'_>) -> Vec<Spread> {
+    let Some(seeds) = record.replications.as_ref().and_then(|r| r.strategy(*index)) else { return Vec::new() };
+    let end = points.last().map_or(0.0, |p| p.0);
+    let mut band: Vec<Spread> = seeds
+        .latency_band
+        .iter()
+        .filter(|p| {
+            (0.0..1.0).contains(&p.quantile) && p.low_ms > 0.0 && p.low_ms <= p.high_ms && p.high_ms.is_finite()
+        })
+        .map(|p| (-log10(1.0 - p.quantile), p.low_ms, p.high_ms))
+        .filter(|p| p.0 <= end)
+        .collect();
+    band.sort_by(|a, b| f64::total_cmp(&a.0, &b.0));
+    band
 }
 
 /// Milliseconds at a quantile, on the line between the points around it.
@@ -135,7 +163,14 @@ fn span(values: &[(&str, f64)]) -> String {
     }
 }
 
-fn draw(c: &mut Canvas<'_>, size: Size, lines: &[Line<'_>], nines: f64, (low, high): (f64, f64)) {
+fn draw(
+    c: &mut Canvas<'_>,
+    size: Size,
+    lines: &[Line<'_>],
+    bands: &[Vec<Spread>],
+    nines: f64,
+    (low, high): (f64, f64),
+) {
     let names: Vec<String> = lines.iter().map(|(_, s, _)| shorten(&s.name, 18)).collect();
     let room = sampled_label_room(names.iter().map(String::as_str)).min(size.width * 0.48);
     let (left, right, top, bottom) = (40.0, size.width - room, 20.0, size.height - 24.0);
@@ -162,6 +197,15 @@ fn draw(c: &mut Canvas<'_>, size: Size, lines: &[Line<'_>], nines: f64, (low, hi
         c.text((at, bottom + 14.0), text, Anchor::Middle, MUTED);
         if i + 1 == shown.len() {
             c.text((last_end + 3.0, bottom + 14.0), "%", Anchor::Start, MUTED);
+        }
+    }
+    for ((i, ..), band) in lines.iter().zip(bands) {
+        let shown = || band.iter().filter(|p| p.2 >= low);
+        let top = shown().map(|&(q, _, most)| (x.px(q), y.px(most)));
+        let below = shown().rev().map(|&(q, least, _)| (x.px(q), y.px(least.max(low))));
+        let around: Vec<(f64, f64)> = top.chain(below).collect();
+        if around.len() > 2 {
+            c.veil(&around, series(*i));
         }
     }
     let mut labels = Vec::new();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::text::{escape, keep_units};
 use crate::number::{count, percent, short, sig5};
 use crate::record::{ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
-use crate::summary::{COLUMNS, cells, rows, words};
+use crate::summary::{COLUMNS, cells, gaps, words};
 
 /// Expectations on the first screen; what is beyond goes into details, failed ones never.
 const SHOWN: usize = 6;
@@ -53,11 +53,20 @@ fn expectation_table(list: &[&ExpectationRecord], names: bool, caption: &str) ->
     for e in list {
         let (class, mark, word) = if e.holds { ("ok", "✓", "holds") } else { ("bad", "✗", "failed") };
         let strategy = if names { format!("<b>{}</b> ", escape(&e.strategy)) } else { String::new() };
-        let measured = e.measured.map_or_else(|| "nothing".to_owned(), sig5);
+        // The value that fails, or the first seed's.
+        let failed = e.held.as_ref().and_then(|held| held.failed.as_ref());
+        let measured = failed.map_or(e.measured, |f| f.measured).map_or_else(|| "nothing".to_owned(), sig5);
+        let seeds = match &e.held {
+            None => String::new(),
+            Some(held) => {
+                let failed = failed.map_or_else(String::new, |f| format!(", not seed {}", f.seed));
+                format!("; {} of {} seeds{failed}", held.seeds, held.of)
+            }
+        };
         let _ = writeln!(
             body,
             "<tr class=\"{class}\"><td class=\"mark\"><span aria-hidden=\"true\">{mark}</span><span class=\"sr\">{word}</span></td>\
-             <td class=\"what\">{strategy}{} <span class=\"metric\">{}</span></td><td class=\"n\">{measured}</td><td class=\"n\">{}</td></tr>",
+             <td class=\"what\">{strategy}{} <span class=\"metric\">{}{seeds}</span></td><td class=\"n\">{measured}</td><td class=\"n\">{}</td></tr>",
             escape(&keep_units(words(e))),
             escape(&keep_units(&e.metric)),
             escape(&e.bound)
@@ -86,7 +95,7 @@ pub(super) fn comparison(record: &RunRecord) -> String {
         );
     }
     let mut body = String::new();
-    for (s, row) in record.strategies.iter().zip(cells(&rows(record))) {
+    for (s, row) in record.strategies.iter().zip(cells(record)) {
         let _ = write!(body, "<tr><th scope=\"row\" class=\"l\">{}</th>", escape(&s.name));
         for (i, cell) in row.iter().enumerate() {
             if !several && i + 1 == COLUMNS.len() {
@@ -94,18 +103,25 @@ pub(super) fn comparison(record: &RunRecord) -> String {
             }
             let class = if cell.text == "never" { "n bad" } else { "n" };
             let text = escape(&cell.text);
+            let below =
+                cell.interval.as_ref().map_or_else(String::new, |i| format!("<br><small>{}</small>", escape(i)));
             let _ = match cell.best {
-                true => write!(body, "<td class=\"{class}\"><b>{text}</b></td>"),
-                false => write!(body, "<td class=\"{class}\">{text}</td>"),
+                true => write!(body, "<td class=\"{class}\"><b>{text}</b>{below}</td>"),
+                false => write!(body, "<td class=\"{class}\">{text}{below}</td>"),
             };
         }
         body.push_str("</tr>\n");
     }
-    let note = if several {
-        "Best of a column in bold. Δ against the first row; one seed, no interval."
-    } else {
-        "One seed, no interval."
+    let mut note = match (&record.replications, several) {
+        (None, true) => "Best of a column in bold. Δ against the first row; one seed, no interval.".to_owned(),
+        (None, false) => "One seed, no interval.".to_owned(),
+        (Some(r), true) => format!(
+            "Means over {}, best mean of a column in bold; ± half a 95 % interval. Δ against the first row, [95 % interval] in %, paired by seed.",
+            r.words()
+        ),
+        (Some(r), false) => format!("Means over {}; ± half a 95 % interval.", r.words()),
     };
+    gaps(record).iter().for_each(|gap| note.push_str(&format!(" {}.", escape(gap))));
     scroll(
         "Comparison of strategies",
         &format!(

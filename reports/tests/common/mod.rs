@@ -198,6 +198,7 @@ pub(crate) fn record(scenario: &str, title: &str, strategies: Vec<StrategyRecord
         events: vec![EventRecord { at_s: SCALE_AT_S, label: "scale server 3 → 5".to_owned() }],
         strategies,
         expectations: Vec::new(),
+        replications: None,
     }
 }
 
@@ -216,6 +217,7 @@ pub(crate) fn expect(
         bound: bound.to_owned(),
         measured,
         holds,
+        held: None,
     }
 }
 
