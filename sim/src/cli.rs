@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Once;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -34,6 +35,12 @@ struct Args {
     #[arg(long)]
     seed: Option<u64>,
 
+    /// Run that many seeds, from the master seed upwards, and give every figure a 95 % interval.
+    ///
+    /// Strategies are compared seed by seed. An expectation must hold under every seed.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seeds, hide_default_value = true)]
+    seeds: u32,
+
     /// Run this strategy only; may be given several times.
     #[arg(long, value_name = "NAME")]
     strategy: Vec<String>,
@@ -57,6 +64,18 @@ struct Args {
     /// Print the JSON Schema of run records (run.json).
     #[arg(long)]
     record_schema: bool,
+}
+
+/// Most seeds of a run: far more than an interval gains from.
+const MOST_SEEDS: u32 = 10_000;
+
+/// The value of `--seeds`.
+fn seeds(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("no seed, no run; it needs at least 1, and 2 or more for intervals".to_owned()),
+        Ok(n) if n <= MOST_SEEDS => Ok(n),
+        _ => Err(format!("not a whole number from 1 to {MOST_SEEDS}")),
+    }
 }
 
 /// Why there is no result: what to tell the user.
@@ -109,9 +128,9 @@ fn run(args: &Args) -> Result<u8, BadInput> {
     let folder = args.out.join(&options.name).join("sim");
     reports::write::prepare(&folder)?;
     if !args.json {
-        say(inputs(path, &scenario, options.seed))?;
+        say(inputs(path, &scenario, options.seed, args.seeds))?;
     }
-    let record = simulate(&scenario, &options);
+    let record = simulate(&scenario, &options, args.seeds);
     let paths = reports::write(&folder, &record)?;
     if args.json {
         say(reports::json::to_string(&record).trim_end())?;
@@ -147,10 +166,14 @@ fn only(mut scenario: Scenario, names: &[String], path: &Path) -> Result<Scenari
 }
 
 /// What is run, in two lines.
-fn inputs(path: &Path, scenario: &Scenario, seed: u64) -> String {
+fn inputs(path: &Path, scenario: &Scenario, seed: u64, seeds: u32) -> String {
+    let seeds = match seeds {
+        1 => format!("seed {seed}"),
+        n => format!("seeds {seed} to {}", seed.wrapping_add(u64::from(n - 1))),
+    };
     let strategies: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
     format!(
-        "{}: {}\nseed {seed} · {} simulated · {}",
+        "{}: {}\n{seeds} · {} simulated · {}",
         path.display(),
         scenario.title,
         scenario.duration,
@@ -173,28 +196,38 @@ fn reproduce(args: &Args, path: &Path, seed: u64) -> String {
         words.extend(["--strategy".to_owned(), strategy.clone()]);
     }
     words.extend(["--seed".to_owned(), seed.to_string()]);
+    if args.seeds > 1 {
+        words.extend(["--seeds".to_owned(), args.seeds.to_string()]);
+    }
     // Quoting fails for a NUL only, which neither an argument nor a path can hold.
     let words = words.iter().map(|w| shlex::try_quote(w).unwrap_or_default());
     format!("cargo run -p sim -- {}", words.collect::<Vec<_>>().join(" "))
 }
 
 /// Runs with a progress bar on stderr, which shows itself only after a second and only to a person.
-fn simulate(scenario: &Scenario, options: &sim::Options) -> RunRecord {
-    const STEPS: u64 = 1000;
-    let bar = ProgressBar::new(STEPS * scenario.strategies.len() as u64);
+fn simulate(scenario: &Scenario, options: &sim::Options, seeds: u32) -> RunRecord {
+    const STEPS: f64 = 1000.0;
+    let strategies = scenario.strategies.len();
+    let bar = ProgressBar::new((STEPS * strategies as f64) as u64);
     bar.set_draw_target(ProgressDrawTarget::hidden());
     bar.set_style(
         ProgressStyle::with_template("{msg:<20} {wide_bar} {percent:>3} % {eta:>4}").expect("a constant template"),
     );
-    let mut shown = false;
-    let record = sim::run(scenario, options, &mut |index, part| {
-        if !shown && bar.elapsed().as_secs_f64() >= 1.0 {
-            shown = true;
-            bar.set_draw_target(ProgressDrawTarget::stderr());
+    let shown = Once::new();
+    let show = |message: String, part: f64| {
+        if bar.elapsed().as_secs_f64() >= 1.0 {
+            shown.call_once(|| bar.set_draw_target(ProgressDrawTarget::stderr()));
         }
-        bar.set_message(scenario.strategies[index].name.clone());
-        bar.set_position(index as u64 * STEPS + (part * STEPS as f64) as u64);
-    });
+        bar.set_message(message);
+        bar.set_position((part * STEPS * strategies as f64) as u64);
+    };
+    let record = if seeds > 1 {
+        sim::replicate(scenario, options, seeds, &|part| show(format!("{seeds} seeds"), part))
+    } else {
+        sim::run(scenario, options, &mut |index, part| {
+            show(scenario.strategies[index].name.clone(), (index as f64 + part) / strategies as f64);
+        })
+    };
     bar.finish_and_clear();
     record
 }

@@ -221,6 +221,89 @@ fn one_seed_one_result() {
 }
 
 #[test]
+fn several_seeds_give_means_intervals_and_how_many_hold() {
+    // Random work, the same for both: three seeds do not tell them apart.
+    let dir = folder(&SCENARIO.replace("constant", "exponential"));
+    let run = sim(dir.path(), &["small.toml", "--seeds", "3"]).code(0).stderr_eq("");
+    run.stdout_eq(str![[r#"
+small.toml: One or all?
+seeds 1 to 3 · 4s simulated · one, all
+
+strategy    p50    p99  p99.9  errors  goodput  imbalance  new pods   hops   conns                 Δp99
+             ms     ms     ms            per s   max/mean  1st req.   mean  opened              to base
+one        7.94   43.8   49.0       0     27.8       3.00         –   0.67       1                 base
+          ±0.54  ±13.4  ±14.1      ±0       ±0         ±0            ±1.44      ±0
+all        7.91   43.8   49.1       0     27.8       1.05         –   0.65       3  no difference found
+          ±0.82  ±12.6  ±13.8      ±0       ±0         ±0               ±0      ±0         [−1.9, +2.1]
+
+Means over seeds 1 to 3; ± is half a 95 % interval, [ ] the 95 % interval of a change in %, paired by seed.
+
+✓ one: one server gets it all (3 of 3 seeds)
+    share.max of server pods: 1 with seed 1, expected == 1
+✓ all: each server gets its third (3 of 3 seeds)
+    share.max of server pods: 0.35135 with seed 1, expected 0.33..0.36
+
+report: out/small/sim/index.html
+
+"#]]);
+    let first = files(dir.path());
+    sim(dir.path(), &["small.toml", "--seeds", "3"]).code(0);
+    assert!(files(dir.path()) == first, "the same command gives the same bytes");
+    let record: reports::RunRecord = serde_json::from_slice(file(&first, "run.json")).expect("a run record");
+    assert_eq!(record.reproduce, "cargo run -p sim -- small.toml --seed 1 --seeds 3");
+    assert_eq!(record.replications.expect("three seeds").seeds, [1, 2, 3]);
+    sim(dir.path(), &["small.toml", "--seeds", "3", "--seed", "18446744073709551615"]).code(0);
+}
+
+#[test]
+fn one_seed_of_several_is_enough_to_fail() {
+    // Which server kube-proxy chooses is chance, and with it whether requests cross a border between nodes.
+    let more = "\n[[expect]]\ntext = \"as far as under seed 1\"\nstrategy = \"one\"\nmetric = \"node_hops.mean\"\nbound = \"BOUND\"\n";
+    let hops = |seed: &str| {
+        let dir = folder(&format!("{SCENARIO}{}", more.replace("BOUND", ">= 0")));
+        sim(dir.path(), &["small.toml", "--seed", seed]).code(0);
+        let record: reports::RunRecord =
+            serde_json::from_slice(file(&files(dir.path()), "run.json")).expect("a run record");
+        record.strategies[0].node_hops.mean
+    };
+    let of_seeds: Vec<f64> = ["1", "2", "3", "4", "5", "6", "7", "8"].map(hops).to_vec();
+    let holding = of_seeds.iter().filter(|hops| **hops == of_seeds[0]).count();
+    let failing = of_seeds.iter().position(|hops| *hops != of_seeds[0]).expect("eight seeds differ") + 1;
+    let dir = folder(&format!("{SCENARIO}{}", more.replace("BOUND", &format!("== {}", of_seeds[0]))));
+    sim(dir.path(), &["small.toml"]).code(0);
+    let text = stdout(&sim(dir.path(), &["small.toml", "--seeds", "8"]).code(1));
+    assert!(text.contains("✓ one: one server gets it all (8 of 8 seeds)"), "{text}");
+    assert!(text.contains(&format!("✗ one: as far as under seed 1 ({holding} of 8 seeds)")), "{text}");
+    assert!(text.contains(&format!(" with seed {failing}, expected == ")), "{text}");
+}
+
+#[test]
+fn one_seed_is_none_of_several() {
+    let dir = folder(SCENARIO);
+    sim(dir.path(), &["small.toml"]).code(0);
+    let first = files(dir.path());
+    sim(dir.path(), &["small.toml", "--seeds", "1"]).code(0);
+    assert!(files(dir.path()) == first);
+}
+
+#[test]
+fn seeds_are_a_number_from_1_up() {
+    let dir = folder(SCENARIO);
+    sim(dir.path(), &["small.toml", "--seeds", "0"]).code(2).stdout_eq("").stderr_eq(str![[r#"
+error: invalid value '0' for '--seeds <N>': no seed, no run; it needs at least 1, and 2 or more for intervals
+
+For more information, try '--help'.
+
+"#]]);
+    for text in ["-1", "many", "10001", "99999999999"] {
+        let run = sim(dir.path(), &["small.toml", &format!("--seeds={text}")]).code(2).stdout_eq("");
+        let stderr = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+        assert!(stderr.contains("not a whole number from 1 to 10000"), "{stderr}");
+    }
+    assert_eq!(tree(dir.path()), ["small.toml"]);
+}
+
+#[test]
 fn json_is_the_file_and_nothing_else() {
     let dir = folder(SCENARIO);
     let run = sim(dir.path(), &["small.toml", "--json"]).code(0).stderr_eq("");
