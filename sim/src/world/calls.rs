@@ -6,7 +6,8 @@ use lb_core::{Code, EndpointId, Nanos};
 
 use super::callers::Caller;
 use super::connections::Connection;
-use super::pods::{Phase as PodPhase, Role};
+use super::deployments::Role;
+use super::pods::Phase as PodPhase;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::Work;

@@ -6,7 +6,7 @@ use scenarios::{Arrivals, Balancer, ConnectionUse};
 
 use super::callers::{Caller, Name};
 use super::calls::End;
-use super::pods::Role;
+use super::deployments::Role;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, Work, exp1, stream};

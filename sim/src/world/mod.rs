@@ -6,7 +6,8 @@
 //! * [`callers`]: the core's channel, one per client or proxy, and the picks made through it;
 //! * [`calls`]: a request on its way: to a pod, through its queue, on through a proxy, and back;
 //! * [`connections`]: connect, GOAWAY, drain, break;
-//! * [`pods`]: deployments scale, pods start, become ready, terminate, die;
+//! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
+//! * [`pods`]: pods start, become ready, terminate, die;
 //! * [`names`]: cluster DNS and kube-proxy;
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`recorder`]: what is counted on the way.
@@ -18,6 +19,7 @@ mod audit;
 mod callers;
 mod calls;
 mod connections;
+mod deployments;
 mod load;
 mod names;
 mod places;
@@ -34,11 +36,12 @@ use crate::random::{Purpose, Stream, stream};
 use callers::Caller;
 use calls::Call;
 use connections::Connection;
+use deployments::Deployment;
+pub(crate) use deployments::Role;
 use load::Client;
 use names::Service;
 use places::{Hop, Places};
-pub(crate) use pods::Role;
-use pods::{Deployment, Pod};
+use pods::Pod;
 pub(crate) use recorder::Recorder;
 
 /// Index of a pod; pods are never removed, so that the record has them all.

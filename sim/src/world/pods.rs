@@ -1,48 +1,18 @@
-//! Deployments and their pods: scale, start, become ready, terminate, die.
+//! Pods: they are created, start, become ready, terminate, die.
 
 use std::collections::VecDeque;
 
-use lb_core::channel::ConnectionAgeConfig;
 use lb_core::{Address, Nanos};
 use scenarios::Balancer;
 
 use super::callers::{Caller, Name};
 use super::calls::Call;
 use super::connections::Connections;
-use super::names::{Service, Target};
+use super::deployments::{Deployment, Role};
+use super::names::Target;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, fnv1a, stream, unit_below_one};
-
-/// What a deployment's pods do with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Send requests.
-    Client,
-    /// Answer them.
-    Server,
-    /// Pass them on.
-    Proxy,
-}
-
-/// A deployment in this world.
-#[derive(Debug)]
-pub(crate) struct Deployment<'s> {
-    pub(super) spec: &'s scenarios::Deployment,
-    pub(super) role: Role,
-    /// Of the connections its pods accept.
-    pub(super) age: ConnectionAgeConfig,
-    /// From a pod's deletion to its SIGTERM.
-    pre_stop: Nanos,
-    /// Pods that are not terminating, in order of creation.
-    pub(super) pods: Vec<PodId>,
-    /// How many there should be.
-    replicas: u32,
-    /// Counts the rollouts: pods of an earlier revision are replaced.
-    revision: u32,
-    /// Number in the next pod's name.
-    next: u32,
-}
 
 /// Where a pod is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +53,7 @@ pub(crate) struct Pod {
     pub(super) phase: Phase,
     passed_probe: bool,
     /// Its deployment's when it was created.
-    revision: u32,
+    pub(super) revision: u32,
     pub(crate) moments: Moments,
     /// Requests worked on.
     pub(super) busy: u32,
@@ -116,73 +86,9 @@ impl Pod {
     }
 }
 
-impl<'s> World<'s> {
-    /// Creates the deployments the strategy uses, with their initial pods ready and known everywhere.
-    pub(super) fn deploy(&mut self) {
-        let (scenario, strategy) = (self.scenario, self.strategy);
-        let called = scenario.services.iter().find(|s| s.name == scenario.load.to);
-        let proxy = strategy.balancer.has_proxy().then(|| strategy.proxy.clone().unwrap_or_default());
-
-        for spec in &scenario.deployments {
-            let (role, max_age, grace) = if spec.name == scenario.load.from {
-                (Role::Client, None, None)
-            } else if called.is_some_and(|s| s.deployments.contains(&spec.name)) {
-                (Role::Server, strategy.max_age, strategy.max_age_grace)
-            } else if let Some(proxy) = proxy.as_ref().filter(|p| p.deployment == spec.name) {
-                (Role::Proxy, proxy.max_age, proxy.max_age_grace)
-            } else {
-                continue; // this strategy does without it
-            };
-            let age = ConnectionAgeConfig {
-                max_age: max_age.or(spec.max_connection_age).unwrap_or(Nanos::NEVER),
-                grace: grace.or(spec.max_connection_age_grace).unwrap_or(Nanos::NEVER),
-            };
-            let pre_stop = strategy.pre_stop.filter(|_| role == Role::Server).unwrap_or(spec.pre_stop);
-            let (pods, replicas) = (Vec::new(), spec.replicas);
-            self.deployments.push(Deployment { spec, role, age, pre_stop, pods, replicas, revision: 0, next: 0 });
-        }
-
-        let mut names: Vec<(&str, Vec<&str>)> = Vec::new();
-        for service in &scenario.services {
-            names.push((&service.name, service.deployments.iter().map(String::as_str).collect()));
-        }
-        if let Some(proxy) = proxy.as_ref().filter(|p| names.iter().all(|(name, _)| *name != p.deployment)) {
-            names.push((&proxy.deployment, vec![&proxy.deployment]));
-        }
-        for (name, members) in names {
-            let index = self.services.len();
-            let members: Vec<usize> = (0..self.deployments.len())
-                .filter(|&d| members.contains(&self.deployments[d].spec.name.as_str()))
-                .collect();
-            let service = Service::new(index, name, members);
-            self.by_address.insert(service.address.clone(), Target::ClusterIp(index));
-            self.services.push(service);
-        }
-
-        // Proxies last, so that servers and clients are on the same nodes under every strategy.
-        let mut order: Vec<usize> = (0..self.deployments.len()).collect();
-        order.sort_by_key(|&d| self.deployments[d].role == Role::Proxy);
-        for deployment in order {
-            let replicas = match (self.deployments[deployment].role, strategy.balancer) {
-                (Role::Proxy, Balancer::Sidecar) => 0, // they come with the clients' pods
-                (Role::Proxy, Balancer::NodeProxy) => self.places.nodes(),
-                _ => self.deployments[deployment].spec.replicas,
-            };
-            for _ in 0..replicas {
-                self.create_pod(deployment, true);
-            }
-        }
-        for pod in (0..self.pods.len() as u32).map(PodId) {
-            self.publish_dns(pod);
-            self.sync_proxy(pod);
-        }
-        for pod in (0..self.pods.len() as u32).map(PodId) {
-            self.start_work(pod);
-        }
-    }
-
+impl World<'_> {
     /// The Deployment controller creates a pod. The cluster's initial ones are ready at once.
-    fn create_pod(&mut self, deployment: usize, initial: bool) {
+    pub(super) fn create_pod(&mut self, deployment: usize, initial: bool) {
         let node = if self.is_node_proxy(deployment) {
             // The node that has none of this deployment; they are created once for each.
             let taken: Vec<u32> =
@@ -201,7 +107,7 @@ impl<'s> World<'s> {
     }
 
     /// A pod, or a sidecar in the pod `host`.
-    fn add_pod(&mut self, deployment: usize, node: u32, host: Option<PodId>, initial: bool) -> PodId {
+    pub(super) fn add_pod(&mut self, deployment: usize, node: u32, host: Option<PodId>, initial: bool) -> PodId {
         let now = self.now();
         let id = PodId(self.pods.len() as u32);
         let spec = self.deployments[deployment].spec;
@@ -277,7 +183,7 @@ impl<'s> World<'s> {
     }
 
     /// A process that calls others starts to.
-    fn start_work(&mut self, id: PodId) {
+    pub(super) fn start_work(&mut self, id: PodId) {
         let pod = &self.pods[id.0 as usize];
         match self.deployments[pod.deployment].role {
             Role::Server => {}
@@ -315,109 +221,9 @@ impl<'s> World<'s> {
         pod.phase == Phase::Running && pod.passed_probe
     }
 
-    /// Carries out an event of the scenario's timeline. One for a deployment this strategy does without is skipped.
-    pub(super) fn timeline(&mut self, index: u32) {
-        let event = &self.scenario.events[index as usize];
-        if let Some((deployment, scale)) = event.scale.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
-            self.scale(deployment, scale.replicas);
-        }
-        if let Some(deployment) = event.rollout.as_ref().and_then(|e| self.find(&e.deployment)) {
-            self.deployments[deployment].revision += 1;
-            self.roll(deployment);
-        }
-        if let Some(deployment) = event.restart.as_ref().and_then(|e| self.find(&e.deployment)) {
-            let old = self.deployments[deployment].pods.clone();
-            for &pod in &old {
-                self.terminate(pod);
-            }
-            self.replace(deployment, &old);
-        }
-        if let Some((deployment, kill)) = event.kill.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
-            let pods = self.deployments[deployment].pods.iter().copied();
-            let victims: Vec<PodId> = pods.take(kill.pods as usize).collect();
-            for &pod in &victims {
-                self.kill(pod);
-            }
-            self.replace(deployment, &victims);
-        }
-    }
-
-    fn find(&self, deployment: &str) -> Option<usize> {
-        self.deployments.iter().position(|d| d.spec.name == deployment)
-    }
-
-    /// The controller replaces pods that went; a sidecar is started again in its pod.
-    fn replace(&mut self, deployment: usize, went: &[PodId]) {
-        for &pod in went {
-            let Pod { host, node, .. } = self.pods[pod.0 as usize];
-            if host == pod {
-                self.create_pod(deployment, false);
-            } else {
-                self.add_pod(deployment, node, Some(host), false);
-            }
-        }
-    }
-
-    fn is_node_proxy(&self, deployment: usize) -> bool {
-        self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::NodeProxy
-    }
-
-    fn scale(&mut self, deployment: usize, replicas: u32) {
-        // Sidecars scale with the pods they are in, node proxies with the nodes.
-        let proxy = self.deployments[deployment].role == Role::Proxy;
-        if proxy && self.strategy.balancer != Balancer::Ingress {
-            return;
-        }
-        self.deployments[deployment].replicas = replicas;
-        while self.deployments[deployment].pods.len() < replicas as usize {
-            self.create_pod(deployment, false);
-        }
-        // A ReplicaSet removes its youngest pods first.
-        while self.deployments[deployment].pods.len() > replicas as usize {
-            let youngest = self.deployments[deployment].pods[replicas as usize..].last().copied();
-            if let Some(pod) = youngest {
-                self.terminate(pod);
-            }
-        }
-    }
-
-    /// A step of a rolling update, as the Deployment controller makes it whenever a pod has become ready: as many new pods
-    /// as the surge allows, as many old ones away as may be unavailable, those that are not ready first. Terminating pods
-    /// count as gone.
-    fn roll(&mut self, deployment: usize) {
-        let Deployment { spec, role, replicas, revision, .. } = self.deployments[deployment];
-        if role == Role::Proxy && self.strategy.balancer != Balancer::Ingress {
-            return; // sidecars are rolled with the pods they are in, which is not modelled; nor are node proxies
-        }
-        let surge = spec.max_surge.rounded_up(replicas);
-        let unavailable = spec.max_unavailable.rounded_down(replicas).min(replicas);
-        // Kubernetes' own way out when both come to nothing.
-        let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
-        loop {
-            let pods = &self.deployments[deployment].pods;
-            let is_new = |pod: &PodId| self.pods[pod.0 as usize].revision == revision;
-            let new = pods.iter().filter(|pod| is_new(pod)).count();
-            if new == pods.len() {
-                return; // nothing old is left
-            }
-            let room = (replicas + surge) as usize;
-            if pods.len() < room && new < replicas as usize {
-                self.create_pod(deployment, false);
-                continue;
-            }
-            let new_not_ready = pods.iter().filter(|pod| is_new(pod) && !self.is_ready(**pod)).count();
-            let keep = replicas.saturating_sub(unavailable) as usize + new_not_ready;
-            let old = pods.iter().copied().filter(|pod| !is_new(pod));
-            match old.min_by_key(|pod| self.is_ready(*pod)) {
-                Some(pod) if pods.len() > keep => self.terminate(pod),
-                _ => return,
-            }
-        }
-    }
-
     /// The pod is deleted: no ready endpoint from now on, SIGTERM after its preStop hook, SIGKILL after its grace period. A
     /// client process, and one that has not begun to listen, ends at once.
-    fn terminate(&mut self, id: PodId) {
+    pub(super) fn terminate(&mut self, id: PodId) {
         let deployment = self.pods[id.0 as usize].deployment;
         self.forget(id);
         if self.deployments[deployment].role == Role::Client || self.pods[id.0 as usize].phase == Phase::Starting {
