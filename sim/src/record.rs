@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lb_core::Nanos;
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
     self, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile, RECORD_VERSION, RunRecord,
@@ -22,7 +23,7 @@ impl World<'_> {
         for p in &parts.pods {
             *of_deployment.entry(p.deployment).or_default() += p.pod.requests;
         }
-        let seconds = |t: lb_core::Nanos| t.as_secs_f64();
+        let seconds = |t: Nanos| t.as_secs_f64();
         let pods = parts.pods.iter().map(|p| {
             let total = of_deployment[p.deployment];
             let moments = &p.pod.moments;
@@ -52,8 +53,8 @@ impl World<'_> {
         let ok = recorder.requests.ok;
         let mean = |sum: f64| if ok == 0 { 0.0 } else { sum / ok as f64 };
         // The histogram gives the upper end of a value's class, which for the slowest is above the slowest.
-        let quantile = |q: f64| recorder.latency.value_at_quantile(q).min(recorder.latency_max.0);
-        let percentile = |q: f64| if ok == 0 { 0.0 } else { millis(quantile(q)) };
+        let quantile = |q: f64| Nanos(recorder.latency.value_at_quantile(q)).min(recorder.latency_max);
+        let percentile = |q: f64| if ok == 0 { 0.0 } else { quantile(q).as_millis_f64() };
         StrategyRecord {
             name: parts.strategy.name.clone(),
             summary: parts.strategy.summary(),
@@ -72,7 +73,7 @@ impl World<'_> {
                 p90: percentile(0.9),
                 p99: percentile(0.99),
                 p999: percentile(0.999),
-                max: millis(recorder.latency_max.0),
+                max: recorder.latency_max.as_millis_f64(),
             },
             latency_quantiles: reports::measure::quantile_points(ok)
                 .map(|quantile| Quantile { quantile, ms: percentile(quantile) })
@@ -85,10 +86,6 @@ impl World<'_> {
             timeline,
         }
     }
-}
-
-fn millis(ns: u64) -> f64 {
-    ns as f64 / 1e6
 }
 
 /// The record of a run from its strategies'.

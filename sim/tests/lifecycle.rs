@@ -227,3 +227,19 @@ fn a_pod_in_its_pre_stop_hook_serves_but_is_no_endpoint() {
     assert!(s.pods[pod("server-1")].removed_s.is_some_and(|removed| (5.0..5.1).contains(&removed)));
     assert_eq!((s.requests.failed, s.connections.goaways), (0, 1));
 }
+
+#[test]
+fn scaling_in_the_middle_of_a_rolling_update_ends_with_the_new_number_of_new_pods() {
+    for replicas in [0, 2, 4, 7] {
+        let four = "name = \"server\"\nreplicas = 4\n";
+        let more = strategy("client")
+            + "client = { policy = \"round_robin\", resolver = \"strict_dns\" }\n\
+               [[event]]\nat = \"1s\"\nrollout = { deployment = \"server\" }\n[[event]]\nat = \"1.25s\"\n"
+            + &format!("scale = {{ deployment = \"server\", replicas = {replicas} }}\n");
+        let record = run(&[("name = \"server\"\n", four)], &more);
+        let servers = record.strategies[0].pods.iter().filter(|p| p.deployment == "server");
+        let left: Vec<_> = servers.filter(|p| p.removed_s.is_none()).collect();
+        assert_eq!(left.len(), replicas, "of {replicas}");
+        assert!(left.iter().all(|p| p.created_s >= 1.0 && p.ready_s.is_some()), "none of the old revision");
+    }
+}

@@ -56,13 +56,13 @@ impl Caller {
         self.stale = true;
     }
 
-    /// The present picker.
+    /// Where a request goes, by the channel's present picker.
     #[inline]
-    fn picker(&mut self, now: Nanos) -> &Arc<dyn Picker> {
+    fn pick(&mut self, now: Nanos) -> Pick {
         if std::mem::take(&mut self.stale) {
             self.picker = self.channel.picker(&mut Context::new(now, &mut self.stream));
         }
-        &self.picker
+        self.picker.pick(&mut PickContext::new(now, &mut self.stream))
     }
 }
 
@@ -113,10 +113,6 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn resolved(&mut self, id: Id<Caller>, resolution: Resolution) {
-        self.tell(id, Input::Resolved(resolution));
-    }
-
     pub(super) fn wake(&mut self, id: Id<Caller>) {
         let now = self.now();
         let Some(caller) = self.callers.get_mut(id) else { return };
@@ -160,8 +156,7 @@ impl World<'_> {
         let now = self.now();
         while let Some(caller) = self.callers.get_mut(id) {
             let Some(&call) = caller.waiting.front() else { return };
-            caller.picker(now);
-            match caller.picker.pick(&mut PickContext::new(now, &mut caller.stream)) {
+            match caller.pick(now) {
                 Pick::Queue => return,
                 Pick::Endpoint(endpoint) => {
                     caller.waiting.pop_front();
@@ -181,8 +176,7 @@ impl World<'_> {
     pub(super) fn pick_and_send(&mut self, id: Id<Caller>, call: Id<Call>) {
         let now = self.queue.now();
         let Some(caller) = self.callers.get_mut(id) else { return };
-        caller.picker(now);
-        match caller.picker.pick(&mut PickContext::new(now, &mut caller.stream)) {
+        match caller.pick(now) {
             Pick::Endpoint(endpoint) => {
                 let link = caller.links.get(endpoint.index()).copied().unwrap_or(Id::NONE);
                 self.send(call, endpoint, link);

@@ -42,7 +42,7 @@ impl<'s> World<'s> {
     /// Creates the deployments the strategy uses, with their initial pods ready and known everywhere.
     pub(super) fn deploy(&mut self) {
         let (scenario, strategy) = (self.scenario, self.strategy);
-        let called = scenario.services.iter().find(|s| s.name == scenario.load.to);
+        let called = scenario.called();
         let proxy = strategy.balancer.has_proxy().then(|| strategy.proxy.clone().unwrap_or_default());
 
         for spec in &scenario.deployments {
@@ -107,11 +107,12 @@ impl<'s> World<'s> {
     pub(super) fn timeline(&mut self, index: u32) {
         let event = &self.scenario.events[index as usize];
         if let Some((deployment, scale)) = event.scale.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
-            self.scale(deployment, scale.replicas);
+            self.deployments[deployment].replicas = scale.replicas;
+            self.reconcile(deployment);
         }
         if let Some(deployment) = event.rollout.as_ref().and_then(|e| self.find(&e.deployment)) {
             self.deployments[deployment].revision += 1;
-            self.roll(deployment);
+            self.reconcile(deployment);
         }
         if let Some(deployment) = event.restart.as_ref().and_then(|e| self.find(&e.deployment)) {
             let old = self.deployments[deployment].pods.clone();
@@ -150,55 +151,42 @@ impl<'s> World<'s> {
         self.deployments[deployment].role == Role::Proxy && self.strategy.balancer == Balancer::NodeProxy
     }
 
-    fn scale(&mut self, deployment: usize, replicas: u32) {
-        // Sidecars scale with the pods they are in, node proxies with the nodes.
-        let proxy = self.deployments[deployment].role == Role::Proxy;
-        if proxy && self.strategy.balancer != Balancer::Ingress {
-            return;
-        }
-        self.deployments[deployment].replicas = replicas;
-        while self.deployments[deployment].pods.len() < replicas as usize {
-            self.create_pod(deployment, false);
-        }
-        // A ReplicaSet removes its youngest pods first.
-        while self.deployments[deployment].pods.len() > replicas as usize {
-            let youngest = self.deployments[deployment].pods[replicas as usize..].last().copied();
-            if let Some(pod) = youngest {
-                self.terminate(pod);
-            }
-        }
-    }
-
-    /// A step of a rolling update, as the Deployment controller makes it whenever a pod has become ready: as many new pods
-    /// as the surge allows, as many old ones away as may be unavailable, those that are not ready first. Terminating pods
-    /// count as gone.
-    pub(super) fn roll(&mut self, deployment: usize) {
+    /// What the Deployment controller does whenever something has changed: brings the pods to the number and the revision
+    /// there should be. Old pods are replaced step by step: as many new ones as the surge allows, as many old ones away as
+    /// may be unavailable, those that are not ready first. Terminating pods count as gone.
+    pub(super) fn reconcile(&mut self, deployment: usize) {
         let Deployment { spec, role, replicas, revision, .. } = self.deployments[deployment];
+        // Sidecars come and go with the pods they are in, node proxies with the nodes.
         if role == Role::Proxy && self.strategy.balancer != Balancer::Ingress {
-            return; // sidecars are rolled with the pods they are in, which is not modelled; nor are node proxies
+            return;
         }
         let surge = spec.max_surge.rounded_up(replicas);
         let unavailable = spec.max_unavailable.rounded_down(replicas).min(replicas);
         // Kubernetes' own way out when both come to nothing.
         let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
+        let (replicas, room) = (replicas as usize, (replicas + surge) as usize);
         loop {
             let pods = &self.deployments[deployment].pods;
             let is_new = |pod: &PodId| self.pods[pod.0 as usize].revision == revision;
-            let new = pods.iter().filter(|pod| is_new(pod)).count();
-            if new == pods.len() {
-                return; // nothing old is left
-            }
-            let room = (replicas + surge) as usize;
-            if pods.len() < room && new < replicas as usize {
-                self.create_pod(deployment, false);
+            let (new, old): (Vec<PodId>, Vec<PodId>) = pods.iter().copied().partition(is_new);
+            let room = if old.is_empty() { replicas } else { room };
+            let missing = replicas.saturating_sub(new.len()).min(room.saturating_sub(pods.len()));
+            if missing > 0 {
+                (0..missing).for_each(|_| self.create_pod(deployment, false));
                 continue;
             }
-            let new_not_ready = pods.iter().filter(|pod| is_new(pod) && !self.is_ready(**pod)).count();
-            let keep = replicas.saturating_sub(unavailable) as usize + new_not_ready;
-            let old = pods.iter().copied().filter(|pod| !is_new(pod));
-            match old.min_by_key(|pod| self.is_ready(*pod)) {
-                Some(pod) if pods.len() > keep => self.terminate(pod),
-                _ => return,
+            let not_ready = new.iter().filter(|pod| !self.is_ready(**pod)).count();
+            let keep = replicas.saturating_sub(unavailable as usize) + not_ready;
+            let surplus = if new.len() > replicas {
+                new.last() // a ReplicaSet removes its youngest pods first
+            } else if pods.len() > keep {
+                old.iter().min_by_key(|pod| self.is_ready(**pod))
+            } else {
+                None
+            };
+            match surplus.copied() {
+                Some(pod) => self.terminate(pod),
+                None => return,
             }
         }
     }

@@ -52,12 +52,9 @@ impl World<'_> {
         let to = &self.scenario.load.to;
         let proxy = || self.deployments.iter().find(|d| d.role == Role::Proxy).expect("checked: a proxy exists");
         match self.strategy.balancer {
-            Balancer::KubeProxy => match self.service_name(to) {
-                Name::Headless(service) => Name::ClusterIp(service),
-                other => other,
-            },
-            Balancer::Client => self.service_name(to),
-            Balancer::Ingress => self.service_name(&proxy().spec.name),
+            Balancer::KubeProxy => Name::ClusterIp(self.service(to)),
+            Balancer::Client => Name::Headless(self.service(to)),
+            Balancer::Ingress => Name::Headless(self.service(&proxy().spec.name)),
             Balancer::Sidecar | Balancer::NodeProxy => {
                 let here = &self.pods[pod.0 as usize];
                 let local = proxy().pods.iter().copied().find(|p| {

@@ -1,6 +1,6 @@
 //! Cluster DNS and kube-proxy: who gets to know of a pod, and when.
 
-use lb_core::channel::{Resolution, ResolvedAddress};
+use lb_core::channel::{Input, Resolution, ResolvedAddress};
 use lb_core::{Address, Nanos};
 use scenarios::Balancer;
 
@@ -154,6 +154,6 @@ impl World<'_> {
                 self.pods[pod.0 as usize].moments.resolved.get_or_insert(now);
             }
         }
-        self.resolved(id, resolution);
+        self.tell(id, Input::Resolved(resolution));
     }
 }

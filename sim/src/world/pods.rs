@@ -189,7 +189,7 @@ impl World<'_> {
             Role::Server => {}
             Role::Client => self.start_client(id),
             Role::Proxy => {
-                let name = self.service_name(&self.scenario.load.to);
+                let name = Name::Headless(self.service(&self.scenario.load.to));
                 let proxy = self.strategy.proxy.clone().unwrap_or_default();
                 let caller = self.new_caller(id, None, name, &proxy.channel());
                 self.pods[id.0 as usize].caller = caller;
@@ -198,9 +198,9 @@ impl World<'_> {
         }
     }
 
-    /// How a caller addresses a service: by its headless name.
-    pub(super) fn service_name(&self, name: &str) -> Name {
-        Name::Headless(self.services.iter().position(|s| s.name == name).expect("checked: the service exists"))
+    /// The index of a service.
+    pub(super) fn service(&self, name: &str) -> usize {
+        self.services.iter().position(|s| s.name == name).expect("checked: the service exists")
     }
 
     pub(super) fn ready(&mut self, id: PodId) {
@@ -211,7 +211,7 @@ impl World<'_> {
             pod.moments.ready = Some(now);
             let deployment = pod.deployment;
             self.announce(id);
-            self.roll(deployment);
+            self.reconcile(deployment);
         }
     }
 

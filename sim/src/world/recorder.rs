@@ -101,7 +101,9 @@ impl Recorder {
     }
 
     pub(super) fn close_bucket(&mut self) {
-        let quantile = |q| (!self.bucket_latency.is_empty()).then(|| millis(self.bucket_latency.value_at_quantile(q)));
+        let quantile = |q| {
+            (!self.bucket_latency.is_empty()).then(|| Nanos(self.bucket_latency.value_at_quantile(q)).as_millis_f64())
+        };
         self.timeline.p50_ms.push(quantile(0.5));
         self.timeline.p99_ms.push(quantile(0.99));
         self.timeline.ok.push(std::mem::take(&mut self.bucket_ok));
@@ -110,9 +112,4 @@ impl Recorder {
         self.bucket_latency.reset();
         self.bucket_end += self.interval;
     }
-}
-
-/// Nanoseconds as milliseconds.
-pub(crate) fn millis(ns: u64) -> f64 {
-    ns as f64 / 1e6
 }
