@@ -112,10 +112,10 @@ pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec
 }
 
 fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecord]) -> ExpectationRecord {
-    let called = scenario.called().map(|s| s.deployments.clone());
+    let answering = || scenario.answering().into_iter().map(str::to_owned).collect();
     let what = Measure {
         metric: expect.metric.clone(),
-        deployments: expect.deployment.clone().map_or(called.unwrap_or_default(), |d| vec![d]),
+        deployments: expect.deployment.clone().map_or_else(answering, |d| vec![d]),
         pods: match expect.pods {
             PodSet::All => Pods::All,
             PodSet::Initial => Pods::Initial,

@@ -190,7 +190,7 @@ fn run(scenario: &Scenario) -> RunRecord {
 /// Whether every client lives through the run and all its requests end before the run does: one batch each, with a
 /// deadline.
 fn all_requests_end(scenario: &Scenario) -> bool {
-    let load = &scenario.load;
+    let [load] = scenario.loads.as_slice() else { panic!("one load is generated") };
     let one_batch = load.closed.as_ref().is_some_and(|closed| closed.pause > scenario.duration);
     let touches_clients = |e: &scenarios::Event| {
         [

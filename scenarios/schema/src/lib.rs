@@ -11,7 +11,7 @@
 //!   |
 //! 1 | title = 'A question'
 //!   | ^
-//!   = hint: `load`: Who calls whom, and how much."));
+//!   = hint: `load`: Who calls whom, and how much: one `[load]`, or several `[[load]]`."));
 //! ```
 //!
 //! How a text becomes a scenario:

@@ -1,5 +1,7 @@
 //! The types of a scenario file. Doc comments become the descriptions of the JSON Schema.
 
+use std::collections::BTreeMap;
+
 use lb_core::channel::{ChannelConfig, ResolverConfig};
 use lb_core::{Nanos, PolicyConfig};
 use schemars::JsonSchema;
@@ -36,8 +38,10 @@ pub struct Scenario {
     /// Names that clients can call.
     #[serde(default, rename = "service")]
     pub services: Vec<Service>,
-    /// Who calls whom, and how much.
-    pub load: Load,
+    /// Who calls whom, and how much: one `[load]`, or several `[[load]]`.
+    #[serde(rename = "load")]
+    #[schemars(schema_with = "crate::schema::one_or_many::<Load>")]
+    pub loads: Vec<Load>,
     /// What is compared, each on the same workload and the same random numbers.
     #[serde(default, rename = "strategy")]
     pub strategies: Vec<Strategy>,
@@ -192,6 +196,9 @@ pub struct Deployment {
     pub termination_grace_period: Nanos,
 }
 
+fn hello() -> String {
+    "/hello.Hello/Say".into()
+}
 fn one_replica() -> u32 {
     1
 }
@@ -269,14 +276,23 @@ pub struct Service {
     pub deployments: Vec<String>,
 }
 
-/// Who calls whom, and how much.
+/// Who calls whom, and how much. Loads of the same pods to the same service share a channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
+    /// Its name in expectations and in the report; that of the service by default.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Deployment whose pods call.
     pub from: String,
     /// Service they call.
     pub to: String,
+    /// The method, as routes see it: `:path` of the request.
+    #[serde(default = "hello")]
+    pub path: String,
+    /// Request headers (gRPC metadata), as routes see them.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
     /// Batches of concurrent requests: send n, wait for all, repeat. Either this or `open`.
     #[serde(default)]
     pub closed: Option<Closed>,
@@ -289,6 +305,13 @@ pub struct Load {
     /// Deadline of a request; none by default, as in gRPC.
     #[serde(default)]
     pub deadline: Option<Nanos>,
+}
+
+impl Load {
+    /// Its name, by default that of the service.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.to)
+    }
 }
 
 /// A closed loop: each client pod sends a batch, waits for all answers, and starts again.

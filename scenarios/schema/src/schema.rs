@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::Scenario;
@@ -16,7 +17,9 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(build);
 /// The copy in `scenario.schema.json` is for editors: a file that starts with
 /// `#:schema schema/scenario.schema.json` is completed and checked while it is written.
 pub fn json_schema() -> Value {
-    SCHEMA.clone()
+    let mut schema = SCHEMA.clone();
+    spell_out(&mut schema);
+    schema
 }
 
 /// The same, without a copy.
@@ -30,6 +33,29 @@ fn build() -> Value {
     schema["title"] = json!("Evenkeel scenario");
     without_null(&mut schema);
     schema
+}
+
+/// Marks a list that may be written as a single table where it has one entry.
+pub(crate) const ONE_OR_MANY: &str = "x-one-or-many";
+
+/// The schema of a list that may be written as a single table.
+pub(crate) fn one_or_many<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": generator.subschema_for::<T>(), ONE_OR_MANY: true })
+}
+
+/// In words of JSON Schema what the mark says to [`shape`](crate::shape): the item itself, or a list of them.
+fn spell_out(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(spell_out),
+        Value::Object(object) => {
+            if object.remove(ONE_OR_MANY).is_some() {
+                let (kind, items) = (object.remove("type"), object.remove("items"));
+                object.insert("anyOf".into(), json!([items, { "type": kind, "items": items, "minItems": 1 }]));
+            }
+            object.values_mut().for_each(spell_out);
+        }
+        _ => {}
+    }
 }
 
 /// TOML has no null: an `Option` is a key that may be left out, which `required` says already.

@@ -158,6 +158,10 @@ impl<'s> Walk<'s, '_> {
                     nodes.iter().enumerate().map(|(i, item)| self.fit(items, item, &join(path, &i.to_string()), name));
                 Some(Json::Array(list.collect()))
             }
+            // A list that may be written as one table.
+            (Kind::List(items), Value::Table(_)) if definition.get(schema::ONE_OR_MANY).is_some() => {
+                Some(json!([self.fit(items, node, &join(path, "0"), name)]))
+            }
             // `[deployment]` instead of `[[deployment]]`: say so, and read it as a list of one.
             (Kind::List(items), Value::Table(_)) if matches!(self.kind(self.resolve(items).0), Kind::Table(..)) => {
                 let rule = format!("`{name}` is one table, but there may be several of them");

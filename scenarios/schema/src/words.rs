@@ -6,9 +6,30 @@ use lb_core::channel::ResolverConfig;
 use crate::{Balancer, Event, Scenario, Service, Strategy};
 
 impl Scenario {
-    /// The service that is called.
-    pub fn called(&self) -> Option<&Service> {
-        self.services.iter().find(|s| s.name == self.load.to)
+    /// The services that are called, in the order of the loads.
+    pub fn called(&self) -> Vec<&Service> {
+        let mut called: Vec<&Service> = Vec::new();
+        for load in &self.loads {
+            let service = self.services.iter().find(|s| s.name == load.to);
+            called.extend(service.filter(|s| called.iter().all(|c| c.name != s.name)));
+        }
+        called
+    }
+
+    /// The deployments whose pods answer: those of the called services.
+    pub fn answering(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.called().iter().flat_map(|service| &service.deployments) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Whether the deployment's pods call.
+    pub fn is_calling(&self, deployment: &str) -> bool {
+        self.loads.iter().any(|load| load.from == deployment)
     }
 
     /// The timeline in order: when, and what in a few words. "scale server 3 → 5" has the number before from the event
@@ -95,7 +116,7 @@ mod tests {
         );
         let labels: Vec<String> = s.timeline().into_iter().map(|(at, label)| format!("{at} {label}")).collect();
         assert_eq!(labels, ["20s scale server 3 → 5", "30s scale server 5 → 4", "40s kill 2 × server"]);
-        assert_eq!(s.called().map(|s| s.name.as_str()), Some("server"));
+        assert_eq!(s.answering(), ["server"]);
     }
 
     #[test]

@@ -27,8 +27,6 @@ pub(crate) enum Name {
 pub(crate) struct Caller {
     /// Where it runs.
     pub(super) pod: PodId,
-    /// The client it belongs to; none for a proxy.
-    pub(super) client: Option<u32>,
     pub(super) name: Name,
     channel: Channel,
     picker: Arc<dyn Picker>,
@@ -68,20 +66,13 @@ impl Caller {
 
 impl World<'_> {
     /// A caller that has not started yet.
-    pub(super) fn new_caller(
-        &mut self,
-        pod: PodId,
-        client: Option<u32>,
-        name: Name,
-        config: &ChannelConfig,
-    ) -> Id<Caller> {
+    pub(super) fn new_caller(&mut self, pod: PodId, name: Name, config: &ChannelConfig) -> Id<Caller> {
         let mut stream = stream(self.seed, Purpose::Picks, self.callers_made);
         self.callers_made += 1;
         let mut channel = Channel::new(config);
         let picker = channel.picker(&mut Context::new(self.queue.now(), &mut stream));
         self.callers.insert(Caller {
             pod,
-            client,
             name,
             channel,
             picker,

@@ -7,6 +7,7 @@ use lb_core::{Code, EndpointId, Nanos};
 use super::callers::Caller;
 use super::connections::Connection;
 use super::deployments::Role;
+use super::load::ClientId;
 use super::pods::Phase as PodPhase;
 use super::{Event, PodId, World};
 use crate::engine::Id;
@@ -75,6 +76,8 @@ pub(super) enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(super) caller: Id<Caller>,
+    /// Whose request it is, or is made for.
+    pub(super) client: ClientId,
     /// The call it is made for; none if a client made it.
     pub(super) parent: Id<Call>,
     pub(super) connection: Id<Connection>,
@@ -85,9 +88,9 @@ pub(crate) struct Call {
     /// Pods on the way before this one.
     stage: u8,
     /// Node borders crossed on the way.
-    hops: u8,
+    pub(super) hops: u8,
     /// When the client wanted it sent.
-    issued: Nanos,
+    pub(super) issued: Nanos,
     pub(super) picked_at: Nanos,
     work: Work,
 }
@@ -95,10 +98,11 @@ pub(crate) struct Call {
 impl World<'_> {
     /// A client makes a request.
     #[inline]
-    pub(super) fn new_call(&mut self, caller: Id<Caller>, work: Work) {
+    pub(super) fn new_call(&mut self, client: ClientId, caller: Id<Caller>, work: Work) {
         let now = self.queue.now();
         let call = self.calls.insert(Call {
             caller,
+            client,
             parent: Id::NONE,
             connection: Id::NONE,
             endpoint: EndpointId(0),
@@ -112,7 +116,7 @@ impl World<'_> {
             work,
         });
         self.recorder.requests.started += 1;
-        if let Some(lane) = self.lanes.deadline {
+        if let Some(lane) = self.lanes.deadlines[self.client(client).load as usize] {
             self.queue.after(lane, Event::Deadline(call));
         }
         self.pick_and_send(caller, call);
@@ -225,7 +229,7 @@ impl World<'_> {
     fn forward(&mut self, id: Id<Call>) {
         let now = self.queue.now();
         let Some(parent) = self.calls.get(id) else { return };
-        let caller = self.pods[parent.pod.0 as usize].caller;
+        let caller = self.pods[parent.pod.0 as usize].channel(self.client(parent.client).to);
         let child = Call {
             caller,
             parent: id,
@@ -273,7 +277,7 @@ impl World<'_> {
     pub(super) fn finish(&mut self, id: Id<Call>, end: End) {
         let Some(call) = self.give_up(id, end) else { return };
         if call.parent.is_none() {
-            self.client_call_ended(call.caller, end, self.queue.now().since(call.issued), call.hops);
+            self.client_call_ended(&call, end);
         } else if let Some(parent) = self.calls.get_mut(call.parent) {
             parent.hops = call.hops;
             self.respond(call.parent, end);

@@ -42,13 +42,13 @@ impl<'s> World<'s> {
     /// Creates the deployments the strategy uses, with their initial pods ready and known everywhere.
     pub(super) fn deploy(&mut self) {
         let (scenario, strategy) = (self.scenario, self.strategy);
-        let called = scenario.called();
+        let answering = scenario.answering();
         let proxy = strategy.balancer.has_proxy().then(|| strategy.proxy.clone().unwrap_or_default());
 
         for spec in &scenario.deployments {
-            let (role, max_age, grace) = if spec.name == scenario.load.from {
+            let (role, max_age, grace) = if scenario.is_calling(&spec.name) {
                 (Role::Client, None, None)
-            } else if called.is_some_and(|s| s.deployments.contains(&spec.name)) {
+            } else if answering.contains(&spec.name.as_str()) {
                 (Role::Server, strategy.max_age, strategy.max_age_grace)
             } else if let Some(proxy) = proxy.as_ref().filter(|p| p.deployment == spec.name) {
                 (Role::Proxy, proxy.max_age, proxy.max_age_grace)

@@ -2,21 +2,28 @@
 
 use lb_core::Nanos;
 use lb_core::channel::ChannelConfig;
-use scenarios::{Arrivals, Balancer, ConnectionUse};
+use scenarios::{Arrivals, Balancer, ConnectionUse, Load};
 
 use super::callers::{Caller, Name};
-use super::calls::End;
+use super::calls::{Call, End};
 use super::deployments::Role;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, Work, exp1, stream};
 
-/// The application in a client pod.
+/// Index of a client; clients are never removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientId(u32);
+
+/// The part of the application in a client pod that makes one load's requests.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pod: PodId,
-    name: Name,
-    /// Its channel, unless it makes one per request.
+    pub(super) pod: PodId,
+    /// Which of the scenario's loads.
+    pub(super) load: u32,
+    /// The service it calls.
+    pub(super) to: usize,
+    /// The channel it shares with others of its pod, unless it makes one per request.
     caller: Id<Caller>,
     /// Requests of the present batch that have not ended (closed loop).
     outstanding: u32,
@@ -24,36 +31,47 @@ pub(crate) struct Client {
     pub(super) stopped: bool,
 }
 
-impl World<'_> {
-    /// The application in a client pod starts.
-    pub(super) fn start_client(&mut self, pod: PodId) {
-        let index = self.clients.len() as u32;
-        let name = self.client_target(pod);
-        self.clients.push(Client {
-            pod,
-            name,
-            caller: Id::NONE,
-            outstanding: 0,
-            workload: stream(self.seed, Purpose::Workload, u64::from(index)),
-            stopped: false,
-        });
-        if self.scenario.load.connection == ConnectionUse::Shared {
-            let caller = self.new_caller(pod, Some(index), name, &self.strategy.client);
-            self.clients[index as usize].caller = caller;
-            self.start_caller(caller);
+impl<'s> World<'s> {
+    /// The application in a client pod starts: a client for each load.
+    pub(super) fn start_clients(&mut self, pod: PodId) {
+        let deployment = &self.deployments[self.pods[pod.0 as usize].deployment].spec.name;
+        for (load, spec) in self.scenario.loads.iter().enumerate().filter(|(_, load)| load.from == *deployment) {
+            let id = ClientId(self.clients.len() as u32);
+            let to = self.service(&spec.to);
+            let caller = match spec.connection {
+                ConnectionUse::Shared => self.channel_to(pod, to, &self.strategy.client),
+                ConnectionUse::PerRequest => Id::NONE,
+            };
+            self.clients.push(Client {
+                pod,
+                load: load as u32,
+                to,
+                caller,
+                outstanding: 0,
+                workload: stream(self.seed, Purpose::Workload, u64::from(id.0)),
+                stopped: false,
+            });
+            let first = if spec.open.is_some() { self.gap(id) } else { Nanos::ZERO };
+            let now = self.now();
+            self.queue.at(now + first, Event::Issue(id));
         }
-        let first = if self.scenario.load.open.is_some() { self.gap(index) } else { Nanos::ZERO };
-        let now = self.now();
-        self.queue.at(now + first, Event::Issue(index));
+    }
+
+    pub(super) fn client(&self, id: ClientId) -> &Client {
+        &self.clients[id.0 as usize]
+    }
+
+    /// The load whose requests a client makes.
+    fn load_of(&self, id: ClientId) -> &'s Load {
+        &self.scenario.loads[self.client(id).load as usize]
     }
 
     /// What the application calls, by where the strategy has the choice made.
-    fn client_target(&self, pod: PodId) -> Name {
-        let to = &self.scenario.load.to;
+    fn client_target(&self, pod: PodId, service: usize) -> Name {
         let proxy = || self.deployments.iter().find(|d| d.role == Role::Proxy).expect("checked: a proxy exists");
         match self.strategy.balancer {
-            Balancer::KubeProxy => Name::ClusterIp(self.service(to)),
-            Balancer::Client => Name::Headless(self.service(to)),
+            Balancer::KubeProxy => Name::ClusterIp(service),
+            Balancer::Client => Name::Headless(service),
             Balancer::Ingress => Name::Headless(self.service(&proxy().spec.name)),
             Balancer::Sidecar | Balancer::NodeProxy => {
                 let here = &self.pods[pod.0 as usize];
@@ -70,77 +88,93 @@ impl World<'_> {
         }
     }
 
+    /// The channel of a client's pod to what it calls for a service, made if it is the first.
+    fn channel_to(&mut self, pod: PodId, service: usize, config: &ChannelConfig) -> Id<Caller> {
+        let name = self.client_target(pod, service);
+        let known = self.pods[pod.0 as usize].channels.iter().copied();
+        let of_name = |id: &Id<Caller>| self.callers.get(*id).is_some_and(|c| c.name == name);
+        if let Some(caller) = known.map(|(_, caller)| caller).find(of_name) {
+            return caller;
+        }
+        let caller = self.new_caller(pod, name, config);
+        self.pods[pod.0 as usize].channels.push((service, caller));
+        self.start_caller(caller);
+        caller
+    }
+
     /// Time to an open loop's next request.
-    fn gap(&mut self, client: u32) -> Nanos {
-        let Some(open) = &self.scenario.load.open else { return Nanos::ZERO };
+    fn gap(&mut self, id: ClientId) -> Nanos {
+        let Some(open) = &self.load_of(id).open else { return Nanos::ZERO };
         let mean = 1.0 / open.rate.per_s();
         Nanos::from_secs_f64(match open.arrivals {
-            Arrivals::Poisson => mean * exp1(&mut self.clients[client as usize].workload),
+            Arrivals::Poisson => mean * exp1(&mut self.clients[id.0 as usize].workload),
             Arrivals::Constant => mean,
         })
     }
 
     /// A client sends its next batch, or an open loop's next request has come.
     #[inline]
-    pub(super) fn issue(&mut self, index: u32) {
-        if self.clients[index as usize].stopped {
+    pub(super) fn issue(&mut self, id: ClientId) {
+        if self.client(id).stopped {
             return;
         }
-        if let Some(closed) = &self.scenario.load.closed {
-            self.clients[index as usize].outstanding = closed.concurrency;
+        if let Some(closed) = &self.load_of(id).closed {
+            self.clients[id.0 as usize].outstanding = closed.concurrency;
             for _ in 0..closed.concurrency {
-                self.issue_one(index);
+                self.issue_one(id);
             }
         } else {
-            self.issue_one(index);
-            let gap = self.gap(index);
+            self.issue_one(id);
+            let gap = self.gap(id);
             let now = self.queue.now();
-            self.queue.at(now + gap, Event::Issue(index));
+            self.queue.at(now + gap, Event::Issue(id));
         }
     }
 
     #[inline]
-    fn issue_one(&mut self, index: u32) {
-        let client = &mut self.clients[index as usize];
+    fn issue_one(&mut self, id: ClientId) {
+        let client = &mut self.clients[id.0 as usize];
         let work = Work::draw(&mut client.workload);
-        let (pod, name, caller) = (client.pod, client.name, client.caller);
+        let (pod, to, caller) = (client.pod, client.to, client.caller);
         self.pods[pod.0 as usize].count(self.queue.now());
-        if self.scenario.load.connection == ConnectionUse::Shared {
-            self.new_call(caller, work);
-        } else {
-            let config: &ChannelConfig = &self.strategy.client;
-            let caller = self.new_caller(pod, Some(index), name, config);
-            self.start_caller(caller);
-            self.new_call(caller, work);
+        if !caller.is_none() {
+            return self.new_call(id, caller, work);
         }
+        let name = self.client_target(pod, to);
+        let caller = self.new_caller(pod, name, &self.strategy.client);
+        self.start_caller(caller);
+        self.new_call(id, caller, work);
     }
 
     /// A client's request has ended.
     #[inline]
-    pub(super) fn client_call_ended(&mut self, caller: Id<Caller>, end: End, latency: Nanos, hops: u8) {
-        self.recorder.ended(end, latency, hops);
-        let Some(index) = self.callers.get(caller).and_then(|c| c.client) else { return };
-        if self.scenario.load.connection == ConnectionUse::PerRequest {
-            self.close_caller(caller);
+    pub(super) fn client_call_ended(&mut self, call: &Call, end: End) {
+        let now = self.queue.now();
+        self.recorder.ended(end, now.since(call.issued), call.hops);
+        if self.client(call.client).caller.is_none() {
+            self.close_caller(call.caller); // it was made for this request
         }
-        if let Some(closed) = &self.scenario.load.closed {
-            let client = &mut self.clients[index as usize];
+        if let Some(closed) = &self.load_of(call.client).closed {
+            let client = &mut self.clients[call.client.0 as usize];
             client.outstanding -= 1;
             if client.outstanding == 0 {
-                let now = self.queue.now();
-                self.queue.at(now + closed.pause, Event::Issue(index));
+                self.queue.at(now + closed.pause, Event::Issue(call.client));
             }
         }
     }
 
     /// The client's pod is gone.
-    pub(super) fn stop_client(&mut self, pod: PodId) {
-        let Some(index) = self.clients.iter().position(|c| c.pod == pod && !c.stopped) else { return };
-        self.clients[index].stopped = true;
-        let callers: Vec<Id<Caller>> =
-            self.callers.iter().filter(|(_, c)| c.client == Some(index as u32)).map(|(id, _)| id).collect();
-        for caller in callers {
-            self.drop_caller(caller);
+    pub(super) fn stop_clients(&mut self, pod: PodId) {
+        let mut any = false;
+        for client in self.clients.iter_mut().filter(|c| c.pod == pod && !c.stopped) {
+            client.stopped = true;
+            any = true;
+        }
+        if any {
+            let of_pod = self.callers.iter().filter(|(_, c)| c.pod == pod).map(|(id, _)| id);
+            for caller in of_pod.collect::<Vec<Id<Caller>>>() {
+                self.drop_caller(caller);
+            }
         }
     }
 }

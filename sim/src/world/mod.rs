@@ -38,7 +38,7 @@ use calls::Call;
 use connections::Connection;
 use deployments::Deployment;
 pub(crate) use deployments::Role;
-use load::Client;
+use load::{Client, ClientId};
 use names::Service;
 use places::{Hop, Places};
 use pods::Pod;
@@ -52,7 +52,7 @@ pub(crate) struct PodId(u32);
 #[derive(Debug, Clone, Copy)]
 enum Event {
     /// A client starts its next batch, or an open loop's next request arrives.
-    Issue(u32),
+    Issue(ClientId),
     /// A request that failed without leaving the client has done so.
     LocalFailure(Id<Call>),
     /// A request reaches the pod it was sent to.
@@ -101,8 +101,8 @@ enum Event {
 struct Lanes {
     /// One-way latency of each hop class, in the order of [`places::Hop`].
     hops: [Lane; 4],
-    /// The scenario's deadline.
-    deadline: Option<Lane>,
+    /// The deadline of each load that has one.
+    deadlines: Vec<Option<Lane>>,
 }
 
 /// Everything that exists, and the queue of what will happen.
@@ -133,7 +133,7 @@ impl<'s> World<'s> {
         let places = Places::new(&scenario.cluster);
         let lanes = Lanes {
             hops: Hop::ALL.map(|hop| queue.lane(places.latency(hop))),
-            deadline: scenario.load.deadline.map(|d| queue.lane(d)),
+            deadlines: scenario.loads.iter().map(|load| load.deadline.map(|d| queue.lane(d))).collect(),
         };
         let mut world = Self {
             scenario,

@@ -61,8 +61,8 @@ pub(crate) struct Pod {
     pub(super) queue: VecDeque<Id<Call>>,
     /// Connections it has accepted that are still there.
     pub(super) connections: Connections,
-    /// A proxy's own channel to the servers.
-    pub(super) caller: Id<Caller>,
+    /// Its process's channels, each with the service it leads to.
+    pub(super) channels: Vec<(usize, Id<Caller>)>,
     /// Jitter of its connections' age.
     pub(super) stream: Stream,
     pub(crate) requests: u64,
@@ -71,6 +71,12 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
+    /// The process's channel to a service.
+    #[inline]
+    pub(super) fn channel(&self, service: usize) -> Id<Caller> {
+        self.channels.iter().find(|(of, _)| *of == service).map_or(Id::NONE, |(_, caller)| *caller)
+    }
+
     pub(super) fn close_bucket(&mut self) {
         self.series.push(std::mem::take(&mut self.bucket));
     }
@@ -151,7 +157,7 @@ impl World<'_> {
             busy: 0,
             queue: VecDeque::new(),
             connections: Connections::default(),
-            caller: Id::NONE,
+            channels: Vec::new(),
             stream,
             requests: 0,
             bucket: 0,
@@ -187,13 +193,15 @@ impl World<'_> {
         let pod = &self.pods[id.0 as usize];
         match self.deployments[pod.deployment].role {
             Role::Server => {}
-            Role::Client => self.start_client(id),
+            Role::Client => self.start_clients(id),
             Role::Proxy => {
-                let name = Name::Headless(self.service(&self.scenario.load.to));
                 let proxy = self.strategy.proxy.clone().unwrap_or_default();
-                let caller = self.new_caller(id, None, name, &proxy.channel());
-                self.pods[id.0 as usize].caller = caller;
-                self.start_caller(caller);
+                for service in self.scenario.called() {
+                    let service = self.service(&service.name);
+                    let caller = self.new_caller(id, Name::Headless(service), &proxy.channel());
+                    self.pods[id.0 as usize].channels.push((service, caller));
+                    self.start_caller(caller);
+                }
             }
         }
     }
@@ -290,7 +298,7 @@ impl World<'_> {
         pod.moments.removed = Some(now);
         pod.busy = 0;
         let queue = std::mem::take(&mut pod.queue);
-        let caller = std::mem::replace(&mut pod.caller, Id::NONE);
+        let channels = std::mem::take(&mut pod.channels);
         let (node, is_sidecar) = (pod.node, pod.host != id);
         for call in queue {
             self.forget_abandoned(call);
@@ -298,8 +306,10 @@ impl World<'_> {
         if !is_sidecar {
             self.places.leave(node);
         }
-        self.drop_caller(caller);
-        self.stop_client(id);
+        for (_, caller) in channels {
+            self.drop_caller(caller);
+        }
+        self.stop_clients(id);
         self.cut_connections(id);
         if is_sidecar || self.strategy.balancer != Balancer::Sidecar {
             return; // no other process lives in this pod

@@ -42,7 +42,7 @@ pub(crate) fn check(
     cx.cluster();
     cx.deployments();
     cx.services();
-    cx.load();
+    cx.loads();
     cx.events();
     cx.strategies();
     cx.expectations();
@@ -217,11 +217,24 @@ impl<'a> Check<'a> {
         false
     }
 
-    /// The service that the load calls, if that much is certain.
-    fn called(&self) -> Option<(usize, &'a Service)> {
-        let known = self.sound("load.to") && self.declared("service").is_some();
-        let called = self.scenario.services.iter().enumerate().find(|(_, s)| s.name == self.scenario.load.to);
-        called.filter(|(i, _)| known && self.sound(&format!("service.{i}.deployments")))
+    /// The service that a load calls, if that much is certain.
+    fn called_by(&self, load: usize) -> Option<&'a Service> {
+        let to = &self.scenario.loads.get(load)?.to;
+        let known = self.sound(&format!("load.{load}.to")) && self.declared("service").is_some();
+        let called = self.scenario.services.iter().enumerate().find(|(_, s)| s.name == *to);
+        called.filter(|(i, _)| known && self.sound(&format!("service.{i}.deployments"))).map(|(_, service)| service)
+    }
+
+    /// The deployments that answer, if all of them are certain.
+    fn answering(&self) -> Option<Vec<&'a str>> {
+        let all =
+            !self.in_doubt.contains("load") && (0..self.scenario.loads.len()).all(|i| self.called_by(i).is_some());
+        all.then(|| self.scenario.answering())
+    }
+
+    /// Whether every load says for certain who calls.
+    fn callers_are_certain(&self) -> bool {
+        !self.in_doubt.contains("load") && (0..self.scenario.loads.len()).all(|i| self.sound(&format!("load.{i}.from")))
     }
 
     /// The index of a deployment by its name.

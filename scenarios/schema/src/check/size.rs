@@ -54,13 +54,10 @@ impl Check<'_> {
     /// The strategy under which the most pods ever exist, and how many that are; `None` if it cannot be told.
     fn most_pods(&self) -> Option<(u64, &Strategy)> {
         let pods = self.pods()?;
-        let (_, service) = self.called()?;
-        let client = pods[self.deployment(&self.scenario.load.from).filter(|_| self.sound("load.from"))?];
-        let mut called: Vec<usize> =
-            service.deployments.iter().map(|name| self.deployment(name)).collect::<Option<_>>()?;
-        called.sort_unstable();
-        called.dedup();
-        let without_proxy = client.ever + called.iter().map(|&i| pods[i].ever).sum::<u64>();
+        let clients: u64 = self.calling()?.into_iter().map(|i| pods[i].ever).sum();
+        let called: Vec<usize> =
+            self.answering()?.into_iter().map(|name| self.deployment(name)).collect::<Option<_>>()?;
+        let without_proxy = clients + called.iter().map(|&i| pods[i].ever).sum::<u64>();
 
         let mut most: Option<(u64, &Strategy)> = None;
         for (i, strategy) in self.scenario.strategies.iter().enumerate() {
@@ -73,7 +70,7 @@ impl Check<'_> {
             let proxies = match (strategy.balancer, proxy) {
                 (Balancer::KubeProxy | Balancer::Client, _) => 0,
                 (Balancer::Ingress, Some(proxy)) => proxy.ever,
-                (Balancer::Sidecar, Some(proxy)) => client.ever + proxy.again_in_clients,
+                (Balancer::Sidecar, Some(proxy)) => clients + proxy.again_in_clients,
                 (Balancer::NodeProxy, Some(proxy)) => proxy.ever_on_nodes,
                 (_, None) => continue,
             };
@@ -83,6 +80,18 @@ impl Check<'_> {
             }
         }
         most
+    }
+
+    /// The deployments that call, each once.
+    fn calling(&self) -> Option<Vec<usize>> {
+        if !self.callers_are_certain() {
+            return None;
+        }
+        let mut calling: Vec<usize> =
+            self.scenario.loads.iter().map(|load| self.deployment(&load.from)).collect::<Option<_>>()?;
+        calling.sort_unstable();
+        calling.dedup();
+        Some(calling)
     }
 
     /// The pods of every deployment after all events, or `None` if some numbers are in doubt or beyond their limits.
@@ -101,13 +110,13 @@ impl Check<'_> {
             let now = u64::from(deployment.replicas);
             pods.push(Pods { now, ever: now, ever_on_nodes: nodes, again_in_clients: 0 });
         }
-        let client = self.deployment(&self.scenario.load.from)?;
+        let calling = self.calling()?;
 
         let mut events: Vec<_> = self.scenario.events.iter().collect();
         // Those at the same time happen in the order of the file.
         events.sort_by_key(|event| event.at);
         for event in events {
-            let clients = pods[client].now;
+            let clients: u64 = calling.iter().map(|&i| pods[i].now).sum();
             if let Some(scale) = &event.scale {
                 if scale.replicas > MOST_PODS {
                     return None;

@@ -33,13 +33,13 @@ impl Check<'_> {
         }
         let names: Vec<&str> = strategies.iter().map(|s| s.name.as_str()).collect();
         self.unique("strategy", &names);
-        let called = self.called().map(|(_, service)| service.deployments.as_slice());
-        let aged = |name: &String| {
+        let called = self.answering();
+        let aged = |name: &&str| {
             self.deployment(name).is_none_or(|i| self.scenario.deployments[i].max_connection_age.is_some())
         };
         let called = Called {
-            deployments: called.unwrap_or_default().iter().map(String::as_str).collect(),
-            aged: called.is_none_or(|deployments| deployments.iter().any(aged)),
+            aged: called.as_ref().is_none_or(|deployments| deployments.iter().any(aged)),
+            deployments: called.unwrap_or_default().into_iter().collect(),
         };
         for (i, strategy) in strategies.iter().enumerate() {
             let path = format!("strategy.{i}");
@@ -83,7 +83,7 @@ impl Check<'_> {
             self.problem(&balancer, rule, hint);
         } else if self.refers(&place, "deployment", name) {
             let called = called.deployments.contains(name.as_str());
-            if called || (self.sound("load.from") && *name == self.scenario.load.from) {
+            if called || (self.callers_are_certain() && self.scenario.is_calling(name)) {
                 let who = if called { "called" } else { "calling" };
                 let rule = format!("the proxy's deployment `{name}` is the {who} one");
                 self.problem(&place, rule, "describe the proxy's container by a deployment of its own");

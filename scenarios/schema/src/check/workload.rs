@@ -1,10 +1,12 @@
 //! Rules of the load and of what happens during the run.
 
+use std::collections::BTreeMap;
+
 use lb_core::Nanos;
 
 use super::Check;
 use super::cluster::MOST_PODS;
-use crate::Event;
+use crate::{Event, Load};
 
 /// One request per nanosecond, the clock's resolution: beyond it time would not pass between two of them.
 const HIGHEST_RATE_PER_S: f64 = 1e9;
@@ -12,19 +14,42 @@ const HIGHEST_RATE_PER_S: f64 = 1e9;
 const SHORTEST_DEADLINE: Nanos = Nanos::from_micros(10);
 
 impl Check<'_> {
-    pub(super) fn load(&mut self) {
-        if self.in_doubt.contains("load") {
-            return;
+    pub(super) fn loads(&mut self) {
+        let loads = &self.scenario.loads;
+        if loads.is_empty() && self.sound("load") {
+            let hint = "add [load] with `from`, `to` and `closed` or `open`";
+            self.problem("load", "there is no load; nobody calls anybody", hint);
         }
-        let load = &self.scenario.load;
-        if self.refers("load.from", "deployment", &load.from) {
+        let names: Vec<&str> = loads.iter().map(Load::name).collect();
+        let mut first = BTreeMap::new();
+        for (i, load) in loads.iter().enumerate() {
+            let path = format!("load.{i}");
+            if self.in_doubt.contains(&path) || self.in_doubt.contains("load") {
+                continue;
+            }
+            let key = if load.name.is_some() { "name" } else { "to" };
+            if let Some(before) = first.insert(names[i], i).filter(|_| self.sound(&format!("{path}.{key}"))) {
+                let line = self.line(&format!("load.{before}"));
+                let rule = format!("two loads are called `{}`; the other one is on line {line}", names[i]);
+                self.problem(&format!("{path}.{key}"), rule, "give one of them a `name` of its own");
+            }
+            self.load(i, &path, load);
+        }
+    }
+
+    fn load(&mut self, index: usize, path: &str, load: &Load) {
+        let at = |key: &str| format!("{path}.{key}");
+        if load.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
+            self.problem(&at("name"), "`name` is empty", "write a name by which expectations can mean this load");
+        }
+        if self.refers(&at("from"), "deployment", &load.from) {
             self.needs_pods(&load.from, "the deployment that calls");
         }
-        self.refers("load.to", "service", &load.to);
-        if let Some((_, service)) = self.called() {
-            if service.deployments.contains(&load.from) && self.sound("load.from") {
+        self.refers(&at("to"), "service", &load.to);
+        if let Some(service) = self.called_by(index) {
+            if service.deployments.contains(&load.from) && self.sound(&at("from")) {
                 let rule = format!("deployment `{}` would call itself: service `{}` selects it", load.from, load.to);
-                self.problem("load.from", rule, "let the pods that call be a deployment of their own");
+                self.problem(&at("from"), rule, "let the pods that call be a deployment of their own");
             }
             // A canary may start empty as long as another deployment of the service has pods.
             let pods = |name: &String| self.deployment(name).map_or(1, |i| self.scenario.deployments[i].replicas);
@@ -34,39 +59,45 @@ impl Check<'_> {
                 }
             }
         }
+        if !load.path.starts_with('/') {
+            let rule = format!("`path` is `{}`; it must start with `/`", load.path);
+            self.problem(&at("path"), rule, "a gRPC path is \"/package.Service/Method\"");
+        }
+        for name in load.headers.keys() {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+            if name.is_empty() || !name.chars().all(inner) {
+                let rule = format!("`{name}` is not a header's name as gRPC has them");
+                self.problem(&at("headers"), rule, "write it with a-z, 0-9, `-`, `_` and `.` only");
+            }
+        }
 
-        if self.certain("load.closed") && self.certain("load.open") {
+        let (closed, open) = (at("closed"), at("open"));
+        if self.certain(&closed) && self.certain(&open) {
             match (&load.closed, &load.open) {
                 (None, None) => {
                     let hint = "add `closed = { concurrency = 10 }` or `open = { rate = \"500/s\" }`";
-                    self.problem_here("load", "[load] has neither `closed` nor `open`", hint);
+                    self.problem_here(path, "[load] has neither `closed` nor `open`", hint);
                 }
                 (Some(_), Some(_)) => {
                     // At the second of the two, wherever that is.
-                    let second =
-                        ["load.closed", "load.open"].into_iter().max_by_key(|path| self.tree.at(path).0.span.start);
+                    let second = [&closed, &open].into_iter().max_by_key(|path| self.tree.at(path).0.span.start);
                     let rule = "[load] has both `closed` and `open`; requests come in one way";
-                    self.problem(second.unwrap_or("load"), rule, "keep the one that is meant");
+                    self.problem(second.map_or(path, String::as_str), rule, "keep the one that is meant");
                 }
                 _ => {}
             }
         }
         if let Some(closed) = &load.closed {
-            self.within(
-                "load.closed.concurrency",
-                closed.concurrency,
-                1,
-                1_000_000,
-                "a batch has one request at least",
-            );
+            let hint = "a batch has one request at least";
+            self.within(&at("closed.concurrency"), closed.concurrency, 1, 1_000_000, hint);
         }
         if let Some(open) = load.open.as_ref().filter(|open| open.rate.per_s() > HIGHEST_RATE_PER_S) {
             let rule = format!("`rate` is {}; it must be at most 1000000000/s", open.rate);
-            self.problem("load.open.rate", rule, "time is counted in nanoseconds");
+            self.problem(&at("open.rate"), rule, "time is counted in nanoseconds");
         }
         if let Some(deadline) = load.deadline {
             let hint = "leave it out for requests that wait as long as it takes";
-            self.at_least("load.deadline", deadline, SHORTEST_DEADLINE, hint);
+            self.at_least(&at("deadline"), deadline, SHORTEST_DEADLINE, hint);
         }
     }
 
