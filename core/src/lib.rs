@@ -20,7 +20,7 @@ pub mod slots;
 mod time;
 
 pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet};
-pub use pick::{Code, Outcome, Pick, PickContext, Status};
+pub use pick::{Code, Outcome, ParseCodeError, Pick, PickContext, Status};
 pub use policy::{Picker, Policy, PolicyConfig};
 pub use time::{Nanos, ParseNanosError};
 

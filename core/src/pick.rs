@@ -1,6 +1,10 @@
 //! A single decision: what is asked, what is answered, and what came of it.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{EndpointId, Nanos};
 
@@ -32,8 +36,18 @@ pub enum Pick {
     Drop(Status),
 }
 
-/// A gRPC status code (statuscodes.md). Numbers are the wire's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A gRPC status code (statuscodes.md). Numbers are the wire's; names in text are the document's.
+///
+/// ```
+/// use lb_core::Code;
+/// assert_eq!("DEADLINE_EXCEEDED".parse(), Ok(Code::DeadlineExceeded));
+/// assert_eq!(Code::Unavailable.to_string(), "UNAVAILABLE");
+/// assert_eq!("UNAVAILBLE".parse::<Code>().unwrap_err().to_string(),
+///     "`UNAVAILBLE` is not a gRPC status code; write one such as UNAVAILABLE or RESOURCE_EXHAUSTED");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[repr(u8)]
 pub enum Code {
     /// Success.
@@ -42,14 +56,119 @@ pub enum Code {
     Cancelled = 1,
     /// Unknown error.
     Unknown = 2,
+    /// The request itself is wrong, whatever the state of the system.
+    InvalidArgument = 3,
     /// The deadline passed first.
     DeadlineExceeded = 4,
+    /// What was asked for does not exist.
+    NotFound = 5,
+    /// What was to be created exists.
+    AlreadyExists = 6,
+    /// The caller is known and may not.
+    PermissionDenied = 7,
     /// A queue, a quota or a concurrency limit is full.
     ResourceExhausted = 8,
+    /// The system is not in the state that the operation needs.
+    FailedPrecondition = 9,
+    /// A conflict with another operation; a retry at a higher level may succeed.
+    Aborted = 10,
+    /// Past the end of something.
+    OutOfRange = 11,
+    /// No such method, or it is not supported.
+    Unimplemented = 12,
     /// A broken invariant.
     Internal = 13,
     /// The server can't be reached or is going away; a retry may succeed.
     Unavailable = 14,
+    /// Data is lost or corrupted beyond recovery.
+    DataLoss = 15,
+    /// The caller has not said who it is, or not validly.
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// Every code, in the order of its number.
+    pub const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// The code of that number; `UNKNOWN` for one that gRPC does not have, which is how a client reads it.
+    pub fn from_number(number: u32) -> Self {
+        usize::try_from(number).ok().and_then(|n| Self::ALL.get(n)).copied().unwrap_or(Self::Unknown)
+    }
+
+    /// What a gRPC client makes of an HTTP status without `grpc-status` (http-grpc-status-mapping.md); 200 too is
+    /// `UNKNOWN`.
+    pub const fn from_http(status: u32) -> Self {
+        match status {
+            400 => Self::Internal,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            429 | 502 | 503 | 504 => Self::Unavailable,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// As in statuscodes.md.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "OK",
+            Self::Cancelled => "CANCELLED",
+            Self::Unknown => "UNKNOWN",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::NotFound => "NOT_FOUND",
+            Self::AlreadyExists => "ALREADY_EXISTS",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
+            Self::Aborted => "ABORTED",
+            Self::OutOfRange => "OUT_OF_RANGE",
+            Self::Unimplemented => "UNIMPLEMENTED",
+            Self::Internal => "INTERNAL",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::DataLoss => "DATA_LOSS",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why a text is not a status code.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a gRPC status code; write one such as UNAVAILABLE or RESOURCE_EXHAUSTED")]
+pub struct ParseCodeError {
+    text: String,
+}
+
+impl FromStr for Code {
+    type Err = ParseCodeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|code| code.name() == text).ok_or_else(|| ParseCodeError { text: text.to_owned() })
+    }
 }
 
 /// A status code and its message. Cloning does not copy the text.
@@ -62,6 +181,11 @@ pub struct Status {
 }
 
 impl Status {
+    /// `code` with a message.
+    pub fn new(code: Code, message: impl Into<Arc<str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+
     /// `UNAVAILABLE` with a message.
     pub fn unavailable(message: impl Into<Arc<str>>) -> Self {
         Self { code: Code::Unavailable, message: message.into() }
@@ -75,4 +199,32 @@ pub struct Outcome {
     pub code: Code,
     /// From the pick to the end of the response.
     pub latency: Nanos,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_its_number_and_its_name() {
+        for (number, code) in (0..).zip(Code::ALL) {
+            assert_eq!(code as u32, number);
+            assert_eq!(Code::from_number(number), code);
+            assert_eq!(code.name().parse(), Ok(code));
+            assert_eq!(serde_json::to_value(code).unwrap(), code.name());
+            assert_eq!(serde_json::from_value::<Code>(code.name().into()).unwrap(), code);
+        }
+        assert_eq!(Code::from_number(17), Code::Unknown);
+        assert_eq!(Code::from_number(u32::MAX), Code::Unknown);
+    }
+
+    #[test]
+    fn http_statuses_map_as_in_grpc() {
+        assert_eq!(
+            [400, 401, 403, 404].map(Code::from_http).map(Code::name),
+            ["INTERNAL", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED"]
+        );
+        assert_eq!([429, 502, 503, 504].map(Code::from_http), [Code::Unavailable; 4]);
+        assert_eq!([200, 418, 500, 0].map(Code::from_http), [Code::Unknown; 4]);
+    }
 }
