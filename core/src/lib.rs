@@ -9,19 +9,23 @@
 //! * [`policy`]: the [`Policy`] (control side) and [`Picker`] (data side) traits, and one module per policy;
 //! * [`channel`]: the sans-IO [`Channel`](channel::Channel): resolver rules, connection back-off, connectivity
 //!   states, and the server's side of connection age;
+//! * [`limit`]: rate limits, a bucket of one's own and a shared service's;
 //! * [`slots`]: the append-only table in which per-endpoint atomics live, shared by every picker of a policy;
 //! * [`Nanos`], [`EndpointSet`], [`Outcome`], [`Pick`]: the words they speak.
 
 pub mod channel;
 mod endpoint;
+pub mod limit;
 mod pick;
 pub mod policy;
+mod problems;
 pub mod slots;
 mod time;
 
 pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet};
 pub use pick::{Code, Outcome, ParseCodeError, Pick, PickContext, Status};
 pub use policy::{Picker, Policy, PolicyConfig};
+pub use problems::Problem;
 pub use time::{Nanos, ParseNanosError};
 
 /// What every control call needs from its host: the time, and a random stream.
