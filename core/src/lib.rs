@@ -9,6 +9,7 @@
 //! * [`policy`]: the [`Policy`] (control side) and [`Picker`] (data side) traits, and one module per policy;
 //! * [`channel`]: the sans-IO [`Channel`](channel::Channel): resolver rules, connection back-off, connectivity
 //!   states, and the server's side of connection age;
+//! * [`route`]: which cluster a request goes to, and what surrounds it: deadline, retries, injected faults;
 //! * [`limit`]: rate limits, a bucket of one's own and a shared service's;
 //! * [`slots`]: the append-only table in which per-endpoint atomics live, shared by every picker of a policy;
 //! * [`Nanos`], [`EndpointSet`], [`Outcome`], [`Pick`]: the words they speak.
@@ -19,6 +20,7 @@ pub mod limit;
 mod pick;
 pub mod policy;
 mod problems;
+pub mod route;
 pub mod slots;
 mod time;
 

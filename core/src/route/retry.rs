@@ -1,0 +1,434 @@
+//! Whether a failed attempt is repeated, and when.
+//!
+//! **Solves** errors that go away by themselves: another pod, a moment later.
+//!
+//! **Source**: gRFC A6 (attempts, codes, pushback, throttling), A44 (what Envoy's settings become), Envoy's RetryPolicy and
+//! RetryBudget. The n-th retry waits min(initial · multiplier^(n−1), max) · U(0.8, 1.2).
+//!
+//! **Costs** a few atomics at the end of an attempt, a random number per retry; a request that succeeds pays two additions.
+//!
+//! **Does badly** when everything fails: each of *d* layers of callers with *a* attempts multiplies the load, up to *a*^*d*.
+//! That is what throttling (gRPC) and the budget (Envoy) are for: both look at the whole traffic, not at one request.
+//!
+//! Not here: a request that never reached a server (refused stream) is repeated at once without being counted, A6's
+//! transparent retry; that is the connection's matter. Responses that have begun are never retried; the host does not ask.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use super::draw::between;
+use crate::problems::Problems;
+use crate::{Code, Nanos};
+
+/// How failed attempts are repeated.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RetryConfig {
+    /// Attempts of a request, the first included: 2 to 5 (gRFC A6 `maxAttempts`, which has no default). 2 by default:
+    /// envoy.config.route.v3.RetryPolicy `num_retries` is 1, and gRFC A44 adds the first attempt.
+    pub max_attempts: u32,
+    /// Which codes are retried. UNAVAILABLE by default (our choice; gRFC A6 `retryableStatusCodes` and Envoy's `retry_on` have
+    /// none). By xDS only CANCELLED, DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED and UNAVAILABLE can be named (A44).
+    pub retryable_status_codes: Vec<Code>,
+    /// Pause before the first retry. 25 ms, Envoy's `retry_back_off` when unset (gRFC A44).
+    pub initial_backoff: Nanos,
+    /// Longest pause before jitter. 250 ms, Envoy's `retry_back_off` when unset: ten times the base (gRFC A44).
+    pub max_backoff: Nanos,
+    /// Growth per retry, at least 1. 2, gRFC A44 `backoffMultiplier`.
+    pub backoff_multiplier: f64,
+    /// An attempt that takes longer is given up and may be retried. None by default: envoy.config.route.v3.RetryPolicy
+    /// `per_try_timeout`, gRPC's `perAttemptRecvTimeout`.
+    pub per_attempt_timeout: Option<Nanos>,
+    /// Limits retries to a part of the requests that are going on. None by default, as in Envoy.
+    pub budget: Option<BudgetConfig>,
+    /// Stops retries while too much fails. None by default, as in gRPC.
+    pub throttling: Option<ThrottlingConfig>,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            max_attempts: 2,
+            retryable_status_codes: vec![Code::Unavailable],
+            initial_backoff: Nanos::from_millis(25),
+            max_backoff: Nanos::from_millis(250),
+            backoff_multiplier: 2.0,
+            per_attempt_timeout: None,
+            budget: None,
+            throttling: None,
+        }
+    }
+}
+
+/// envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct BudgetConfig {
+    /// Retries that may be going on, in percent of the requests that are. 20, RetryBudget `budget_percent`.
+    pub budget_percent: f64,
+    /// This many are always allowed. 3, RetryBudget `min_retry_concurrency`.
+    pub min_retry_concurrency: u32,
+}
+
+impl Default for BudgetConfig {
+    fn default() -> Self {
+        Self { budget_percent: 20.0, min_retry_concurrency: 3 }
+    }
+}
+
+/// gRFC A6 `retryThrottling`: tokens that failures take and successes give back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ThrottlingConfig {
+    /// Tokens at the start and at most, 1 to 1000. Retries stop at half of it. gRFC A6 `maxTokens`.
+    pub max_tokens: u32,
+    /// What a success gives back; a failure takes 1. Counted in thousandths. gRFC A6 `tokenRatio`.
+    pub token_ratio: f64,
+}
+
+impl RetryConfig {
+    pub(super) fn problems(&self) -> Problems {
+        let mut problems = Problems::default();
+        let hint = "gRPC does at most 5; the first attempt is one of them";
+        problems.within("max_attempts", self.max_attempts, 2, MOST_ATTEMPTS, hint);
+        if self.retryable_status_codes.is_empty() {
+            let rule = "`retryable_status_codes` is empty; nothing would be retried";
+            problems.add("retryable_status_codes", rule, "leave it out to get [\"UNAVAILABLE\"]");
+        }
+        if let Some(i) = self.retryable_status_codes.iter().position(|&code| code == Code::Ok) {
+            let path = format!("retryable_status_codes.{i}");
+            problems.add(&path, "OK is not an error; it can't be retried", "delete it");
+        }
+        let least = Nanos::from_millis(1);
+        problems.at_least("initial_backoff", self.initial_backoff, least, "Envoy's default is \"25ms\"");
+        if self.max_backoff < self.initial_backoff {
+            let rule = format!(
+                "`max_backoff` is {}, shorter than the first pause ({})",
+                self.max_backoff, self.initial_backoff
+            );
+            problems.add("max_backoff", rule, format!("write at least {}", self.initial_backoff));
+        }
+        problems.within("backoff_multiplier", self.backoff_multiplier, 1.0, 1000.0, "gRFC A44 has 2");
+        if self.per_attempt_timeout == Some(Nanos::ZERO) {
+            let rule = "`per_attempt_timeout` is 0s; no attempt could ever succeed";
+            problems.add("per_attempt_timeout", rule, "leave it out for no limit");
+        }
+        if let Some(budget) = &self.budget {
+            problems.within("budget.budget_percent", budget.budget_percent, 0.0, 100.0, "Envoy's default is 20");
+        }
+        if let Some(throttling) = &self.throttling {
+            problems.within("throttling.max_tokens", throttling.max_tokens, 1, 1000, "gRFC A6 has 10 as its example");
+            // Less than a thousandth would be counted as nothing.
+            let hint = "gRFC A6 has 0.1 as its example: ten successes for a failure";
+            problems.within("throttling.token_ratio", throttling.token_ratio, 0.001, 1000.0, hint);
+        }
+        problems
+    }
+}
+
+/// gRFC A6: a client treats more than 5 attempts as 5.
+const MOST_ATTEMPTS: u32 = 5;
+/// Throttle tokens are counted in thousandths, as gRPC's implementations do.
+const TOKEN: u32 = 1000;
+
+/// Decides on retries for all requests of a route; shared by them.
+///
+/// A request is one [`begin`](Self::begin), an [`on_attempt_end`](Self::on_attempt_end) (or
+/// [`on_attempt_timeout`](Self::on_attempt_timeout)) per attempt that ended, and one [`end`](Self::end), however it ended.
+/// The counts go by the [`Attempts`] it carries: what it has taken is given back by the next of these calls, so a request
+/// that its caller gives up while it waits for a retry, or during one, needs nothing but its `end`.
+#[derive(Debug, Clone)]
+pub struct RetryPolicy {
+    max_attempts: u32,
+    /// A bit per code, by its number.
+    retryable: u32,
+    initial_backoff: Nanos,
+    max_backoff: Nanos,
+    multiplier: f64,
+    per_attempt_timeout: Option<Nanos>,
+    budget: Option<BudgetConfig>,
+    throttle: Option<Throttle>,
+    counts: Arc<Counts>,
+}
+
+/// Limits of the tokens, in thousandths.
+#[derive(Debug, Clone, Copy)]
+struct Throttle {
+    max: u32,
+    ratio: u32,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    requests: AtomicU32,
+    retries: AtomicU32,
+    /// Thousandths; without meaning while there is no throttle.
+    tokens: AtomicU32,
+}
+
+/// How far one request is. The host keeps it from [`RetryPolicy::begin`] to [`RetryPolicy::end`].
+#[derive(Debug)]
+#[must_use = "give it back with `end`"]
+pub struct Attempts {
+    ended: u32,
+    /// Pauses since the beginning, or since the server last said how long to wait.
+    backoffs: u32,
+    /// Whether it is counted as a retry: from the decision until that attempt's end.
+    retrying: bool,
+}
+
+impl Attempts {
+    /// The number of the attempt that runs or is waited for, from 1.
+    pub fn number(&self) -> u32 {
+        self.ended.saturating_add(1)
+    }
+}
+
+/// What the server says about a retry, in the trailer `grpc-retry-pushback-ms` (gRFC A6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pushback {
+    /// Nothing.
+    #[default]
+    None,
+    /// Not before this time has passed.
+    After(Nanos),
+    /// Not at all.
+    Stop,
+}
+
+impl Pushback {
+    /// The trailer's name.
+    pub const TRAILER: &str = "grpc-retry-pushback-ms";
+
+    /// Read from a response's trailers.
+    pub fn from_trailers(trailers: &[(Box<str>, Box<str>)]) -> Self {
+        let mut values = trailers.iter().filter(|(name, _)| **name == *Self::TRAILER).map(|(_, value)| value);
+        match (values.next(), values.next()) {
+            (None, _) => Self::None,
+            // gRFC A6: "If the value for pushback is negative or unparseble, then it will be seen as the server asking the
+            // client not to retry at all." More than one value is not a number either (grpc-go).
+            (Some(value), None) => match value.parse::<i32>().map(u64::try_from) {
+                Ok(Ok(ms)) => Self::After(Nanos::from_millis(ms)),
+                _ => Self::Stop,
+            },
+            (Some(_), Some(_)) => Self::Stop,
+        }
+    }
+}
+
+/// What becomes of a request whose attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryDecision {
+    /// Start another attempt after this time, in the same cluster.
+    Retry(Nanos),
+    /// The request ends as the attempt did.
+    GiveUp(Why),
+}
+
+/// Why there is no retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// It succeeded, or failed with a code that is not retried.
+    NotRetryable,
+    /// It has had all its attempts.
+    Attempts,
+    /// Too much fails (gRPC's retry throttling).
+    Throttled,
+    /// Too many retries are going on (Envoy's retry budget).
+    Budget,
+    /// The server asked for none.
+    Pushback,
+}
+
+impl RetryPolicy {
+    /// A policy with these settings and nothing counted.
+    pub fn new(config: &RetryConfig) -> Self {
+        let throttle = config.throttling.as_ref().map(Throttle::new);
+        let counts = Counts::default();
+        // gRFC A6: "initially set to maxTokens".
+        counts.tokens.store(throttle.map_or(0, |throttle| throttle.max), Ordering::Relaxed);
+        Self {
+            max_attempts: config.max_attempts.min(MOST_ATTEMPTS),
+            retryable: config.retryable_status_codes.iter().fold(0, |bits, &code| bits | 1 << code as u8),
+            initial_backoff: config.initial_backoff,
+            max_backoff: config.max_backoff,
+            multiplier: config.backoff_multiplier,
+            per_attempt_timeout: config.per_attempt_timeout,
+            budget: config.budget.clone(),
+            throttle,
+            counts: Arc::new(counts),
+        }
+    }
+
+    /// Other settings, the same counts. The bucket of tokens stays as full as it was, in proportion (gRPC C-core).
+    pub(super) fn with_config(&self, config: &RetryConfig) -> Self {
+        let policy = Self { counts: Arc::clone(&self.counts), ..Self::new(config) };
+        if let Some(Throttle { max, .. }) = policy.throttle {
+            let scaled = |tokens: u32| match self.throttle {
+                Some(before) => (u64::from(tokens) * u64::from(max) / u64::from(before.max.max(1))) as u32,
+                None => max,
+            };
+            change(&policy.counts.tokens, |tokens| Some(scaled(tokens)));
+        }
+        policy
+    }
+
+    /// A request starts.
+    pub fn begin(&self) -> Attempts {
+        change(&self.counts.requests, |n| n.checked_add(1));
+        Attempts { ended: 0, backoffs: 0, retrying: false }
+    }
+
+    /// A request is over, in whatever way.
+    pub fn end(&self, mut attempts: Attempts) {
+        self.release(&mut attempts);
+        change(&self.counts.requests, |n| n.checked_sub(1));
+    }
+
+    /// An attempt ended with `code` and what the server said about a retry.
+    pub fn on_attempt_end(
+        &self,
+        attempts: &mut Attempts,
+        code: Code,
+        pushback: Pushback,
+        rng: &mut dyn Rng,
+    ) -> RetryDecision {
+        self.ended(attempts);
+        if code == Code::Ok {
+            self.success();
+            return RetryDecision::GiveUp(Why::NotRetryable);
+        }
+        // gRFC A6: failures that count are those with a retryable code, "or that receive a pushback response indicating not
+        // to retry".
+        if pushback == Pushback::Stop {
+            self.failure();
+            return RetryDecision::GiveUp(Why::Pushback);
+        }
+        if self.retryable >> (code as u8) & 1 == 0 {
+            return RetryDecision::GiveUp(Why::NotRetryable);
+        }
+        self.failed(attempts, pushback, rng)
+    }
+
+    /// An attempt ran into the [time limit per attempt](Self::per_attempt_timeout): it may be retried whatever codes are
+    /// listed, as with gRPC's `perAttemptRecvTimeout`. Without a retry the request ends with DEADLINE_EXCEEDED.
+    pub fn on_attempt_timeout(&self, attempts: &mut Attempts, rng: &mut dyn Rng) -> RetryDecision {
+        self.ended(attempts);
+        self.failed(attempts, Pushback::None, rng)
+    }
+
+    /// Longest time of one attempt.
+    pub fn per_attempt_timeout(&self) -> Option<Nanos> {
+        self.per_attempt_timeout
+    }
+
+    /// Attempts that a request may have.
+    pub fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    /// Requests between `begin` and `end`.
+    pub fn active_requests(&self) -> u32 {
+        self.counts.requests.load(Ordering::Relaxed)
+    }
+
+    /// Retries that run or are waited for.
+    pub fn active_retries(&self) -> u32 {
+        self.counts.retries.load(Ordering::Relaxed)
+    }
+
+    /// Tokens of the throttle, if there is one.
+    pub fn tokens(&self) -> Option<f64> {
+        self.throttle.map(|_| f64::from(self.counts.tokens.load(Ordering::Relaxed)) / f64::from(TOKEN))
+    }
+
+    /// The order of the questions is that of gRPC's implementations: a failure counts for the throttle even when the request
+    /// has no attempts left.
+    fn failed(&self, attempts: &mut Attempts, pushback: Pushback, rng: &mut dyn Rng) -> RetryDecision {
+        if self.failure() {
+            return RetryDecision::GiveUp(Why::Throttled);
+        }
+        if attempts.ended >= self.max_attempts {
+            return RetryDecision::GiveUp(Why::Attempts);
+        }
+        if !self.take_retry() {
+            return RetryDecision::GiveUp(Why::Budget);
+        }
+        attempts.retrying = true;
+        RetryDecision::Retry(match pushback {
+            // gRFC A6: after that the pauses begin with the initial one again.
+            Pushback::After(pause) => {
+                attempts.backoffs = 0;
+                pause
+            }
+            _ => {
+                let pause = self.pause(attempts.backoffs);
+                attempts.backoffs = attempts.backoffs.saturating_add(1);
+                // gRFC A6: jitter of a fifth either way.
+                pause.mul_f64(between(rng, 0.8, 1.2))
+            }
+        })
+    }
+
+    /// min(initial · multiplier^n, max), by multiplication: the platform's power may differ in the last bit.
+    fn pause(&self, n: u32) -> Nanos {
+        let grown = (0..n.min(MOST_ATTEMPTS)).fold(self.initial_backoff, |pause, _| pause.mul_f64(self.multiplier));
+        grown.min(self.max_backoff)
+    }
+
+    fn ended(&self, attempts: &mut Attempts) {
+        self.release(attempts);
+        attempts.ended = attempts.number();
+    }
+
+    /// Gives back what a retry took of the budget.
+    fn release(&self, attempts: &mut Attempts) {
+        if std::mem::take(&mut attempts.retrying) {
+            change(&self.counts.retries, |n| n.checked_sub(1));
+        }
+    }
+
+    /// Counts one more retry if the budget has room: Envoy's `max(budget_percent / 100 · active, min_retry_concurrency)`.
+    /// Requests count from their beginning to their end; in Envoy one that waits for a retry does not.
+    fn take_retry(&self) -> bool {
+        let most = self.budget.as_ref().map_or(u32::MAX, |budget| {
+            let part = budget.budget_percent / 100.0 * f64::from(self.active_requests());
+            // Truncated, as Envoy's conversion to an integer does.
+            (part as u32).max(budget.min_retry_concurrency)
+        });
+        change(&self.counts.retries, |n| if n < most { n.checked_add(1) } else { None })
+    }
+
+    fn success(&self) {
+        if let Some(Throttle { max, ratio }) = self.throttle {
+            change(&self.counts.tokens, |tokens| Some(tokens.saturating_add(ratio).min(max)));
+        }
+    }
+
+    /// Counts a failure. Whether retries are to stop: gRFC A6, while the tokens are at half of the maximum or below.
+    fn failure(&self) -> bool {
+        self.throttle.is_some_and(|Throttle { max, .. }| {
+            change(&self.counts.tokens, |tokens| Some(tokens.saturating_sub(TOKEN)));
+            self.counts.tokens.load(Ordering::Relaxed) <= max / 2
+        })
+    }
+}
+
+impl Throttle {
+    fn new(config: &ThrottlingConfig) -> Self {
+        let max = config.max_tokens.saturating_mul(TOKEN);
+        // gRFC A6: decimals beyond the third are ignored. 0.1 · 1000 must not become 99.999…, hence the half of a millionth.
+        Self { max, ratio: (config.token_ratio * f64::from(TOKEN) + 0.0005) as u32 }
+    }
+}
+
+/// Changes a counter by `f`, unless that is `None`. Whether it was changed.
+fn change(counter: &AtomicU32, f: impl FnMut(u32) -> Option<u32>) -> bool {
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, f).is_ok()
+}
