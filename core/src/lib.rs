@@ -11,10 +11,12 @@
 //!   states, and the server's side of connection age;
 //! * [`route`]: which cluster a request goes to, and what surrounds it: deadline, retries, injected faults;
 //! * [`limit`]: rate limits, a bucket of one's own and a shared service's;
+//! * [`delivery`]: a canary that is promoted or rolled back by what is measured of it;
 //! * [`slots`]: the append-only table in which per-endpoint atomics live, shared by every picker of a policy;
 //! * [`Nanos`], [`EndpointSet`], [`Outcome`], [`Pick`]: the words they speak.
 
 pub mod channel;
+pub mod delivery;
 mod endpoint;
 pub mod limit;
 mod pick;
