@@ -45,7 +45,7 @@ pub enum Pick {
 /// assert_eq!("UNAVAILBLE".parse::<Code>().unwrap_err().to_string(),
 ///     "`UNAVAILBLE` is not a gRPC status code; write one such as UNAVAILABLE or RESOURCE_EXHAUSTED");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[repr(u8)]

@@ -165,6 +165,8 @@ pub enum Role {
     /// Answers it: a pod of the called service.
     #[default]
     Server,
+    /// Answers questions about it: a limit service.
+    Support,
 }
 
 /// A pod and the moments of its life, in seconds from the start of the run. `null`: did not happen.

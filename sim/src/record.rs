@@ -34,6 +34,7 @@ impl World<'_> {
                     Role::Client => record::Role::Client,
                     Role::Server => record::Role::Server,
                     Role::Proxy => record::Role::Proxy,
+                    Role::Support => record::Role::Support,
                 },
                 node: format!("node-{}", p.pod.node),
                 requests: p.pod.requests,

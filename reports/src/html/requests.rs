@@ -83,6 +83,7 @@ fn word(role: Role) -> &'static str {
         Role::Client => "client",
         Role::Proxy => "proxy",
         Role::Server => "server",
+        Role::Support => "support",
     }
 }
 

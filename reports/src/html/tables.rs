@@ -186,6 +186,7 @@ fn role(role: Role) -> &'static str {
         Role::Client => "client",
         Role::Proxy => "proxy",
         Role::Server => "server",
+        Role::Support => "support",
     }
 }
 

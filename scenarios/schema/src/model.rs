@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use lb_core::channel::{ChannelConfig, ResolverConfig};
+use lb_core::route::RouteConfig;
 use lb_core::{Nanos, PolicyConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::routing::{ClusterConfig, Configuration, Configure, ProgressiveDelivery};
 use crate::values::{Bound, PodCount, Rate};
 
 /// A situation, the strategies to compare in it, and what is expected of them.
@@ -381,6 +383,19 @@ pub struct Strategy {
     /// `pre_stop` of the called service's pods under this strategy.
     #[serde(default)]
     pub pre_stop: Option<Nanos>,
+    /// What the balancer does with a request by its path and headers; the first route that matches wins. Without routes a
+    /// request goes to the service it calls. Proxies have routes, and clients where `balancer` is "client" (proxyless xDS).
+    #[serde(default, rename = "route")]
+    pub routes: Vec<RouteConfig>,
+    /// The clusters that routes name, where they are not simply a service of that name.
+    #[serde(default, rename = "cluster")]
+    pub clusters: Vec<ClusterConfig>,
+    /// How the balancers get to know their routes and clusters, and changes of them.
+    #[serde(default)]
+    pub configuration: Configuration,
+    /// A controller that moves a route's traffic from one cluster to another, step by step.
+    #[serde(default)]
+    pub delivery: Option<ProgressiveDelivery>,
 }
 
 /// Where a request's backend is chosen.
@@ -414,6 +429,9 @@ pub struct Proxy {
     /// The deployment that describes the proxy's container (work per request, concurrency, queue, start-up).
     #[serde(default = "proxy_name")]
     pub deployment: String,
+    /// How clients reach an `ingress` proxy.
+    #[serde(default)]
+    pub reached_by: ReachedBy,
     /// Which server gets the next request.
     #[serde(default = "round_robin")]
     pub policy: PolicyConfig,
@@ -428,10 +446,22 @@ pub struct Proxy {
     pub max_age_grace: Option<Nanos>,
 }
 
+/// By which kind of Service clients reach a proxy deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReachedBy {
+    /// A headless Service: the client resolves the proxies' addresses and balances over them by its own policy.
+    #[default]
+    Headless,
+    /// A ClusterIP: kube-proxy chooses a proxy per connection.
+    ClusterIp,
+}
+
 impl Default for Proxy {
     fn default() -> Self {
         Self {
             deployment: proxy_name(),
+            reached_by: ReachedBy::default(),
             policy: round_robin(),
             resolver: strict_dns(),
             max_age: None,
@@ -477,6 +507,10 @@ pub struct Event {
     /// are reset; a node that fails and leaves its peers waiting is not modelled.
     #[serde(default)]
     pub kill: Option<Kill>,
+    /// Change the weights of a route's clusters, or of a cluster's services. Balancers follow as their strategy's
+    /// `configuration` says.
+    #[serde(default)]
+    pub configure: Option<Configure>,
 }
 
 /// `scale = { deployment = "server", replicas = 5 }`

@@ -3,7 +3,7 @@
 use lb_core::Nanos;
 use lb_core::channel::ResolverConfig;
 
-use crate::{Balancer, Event, Scenario, Service, Strategy};
+use crate::{Balancer, Configuration, Configure, Event, ReachedBy, Scenario, Service, Strategy};
 
 impl Scenario {
     /// The services that are called, in the order of the loads.
@@ -16,10 +16,24 @@ impl Scenario {
         called
     }
 
-    /// The deployments whose pods answer: those of the called services.
+    /// The deployments whose pods answer: those of the called services, and of the services that some strategy's routes
+    /// lead to.
     pub fn answering(&self) -> Vec<&str> {
+        let mut services = self.called();
+        for strategy in &self.strategies {
+            let routed = strategy.routes.iter().flat_map(|route| &route.clusters).map(|cluster| &cluster.name);
+            let listed = strategy.clusters.iter().flat_map(|cluster| &cluster.endpoints).map(|e| &e.service);
+            // Weights may name clusters later on.
+            let later = self.events.iter().filter_map(|event| event.configure.as_ref());
+            let later = later.flat_map(|c| {
+                c.clusters.iter().map(|cluster| &cluster.name).chain(c.endpoints.iter().map(|e| &e.service))
+            });
+            for name in routed.chain(listed).chain(later) {
+                services.extend(self.services.iter().find(|service| service.name == *name));
+            }
+        }
         let mut names: Vec<&str> = Vec::new();
-        for name in self.called().iter().flat_map(|service| &service.deployments) {
+        for name in services.iter().flat_map(|service| &service.deployments) {
             if !names.contains(&name.as_str()) {
                 names.push(name);
             }
@@ -56,8 +70,29 @@ impl Scenario {
             if let Some(kill) = &event.kill {
                 say(format!("kill {} × {}", kill.pods, kill.deployment));
             }
+            if let Some(configure) = &event.configure {
+                say(configure.words());
+            }
         }
         timeline
+    }
+}
+
+impl Configure {
+    /// Whether it is for this strategy: it is named, or it has what changes.
+    pub fn is_for(&self, strategy: &Strategy) -> bool {
+        let named = self.strategy.as_ref().is_none_or(|name| *name == strategy.name);
+        let has_route = |name: &String| strategy.routes.iter().any(|route| route.name == *name);
+        let has_cluster = |name: &String| strategy.clusters.iter().any(|cluster| cluster.name == *name);
+        named && (self.route.as_ref().is_some_and(has_route) || self.cluster.as_ref().is_some_and(has_cluster))
+    }
+
+    /// "split → v1 99, v2 1"
+    fn words(&self) -> String {
+        let clusters = self.clusters.iter().map(|c| format!("{} {}", c.name, c.weight));
+        let endpoints = self.endpoints.iter().map(|e| format!("{} {}", e.service, e.weight));
+        let name = self.route.as_ref().or(self.cluster.as_ref()).map_or("", String::as_str);
+        format!("{name} → {}", clusters.chain(endpoints).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -68,7 +103,10 @@ impl Strategy {
         let mut words = match self.balancer {
             Balancer::KubeProxy => format!("ClusterIP · client {client}"),
             Balancer::Client => format!("client {client} · {}", resolver(&self.client.resolver)),
-            Balancer::Ingress => self.proxied("ingress proxy"),
+            Balancer::Ingress => self.proxied(match self.proxy.as_ref().map(|proxy| proxy.reached_by) {
+                Some(ReachedBy::ClusterIp) => "ClusterIP · ingress proxy",
+                _ => "ingress proxy",
+            }),
             Balancer::Sidecar => self.proxied("sidecar"),
             Balancer::NodeProxy => self.proxied("proxy per node"),
         };
@@ -77,6 +115,18 @@ impl Strategy {
         }
         if let Some(pause) = self.pre_stop {
             words.push_str(&format!(" · preStop {pause}"));
+        }
+        if !self.routes.is_empty() {
+            let routes =
+                if self.routes.len() == 1 { "1 route".to_owned() } else { format!("{} routes", self.routes.len()) };
+            let from = match self.configuration {
+                Configuration::Static => "a file",
+                Configuration::Xds => "xDS",
+            };
+            words.push_str(&format!(" · {routes} by {from}"));
+        }
+        if self.delivery.is_some() {
+            words.push_str(" · progressive delivery");
         }
         words
     }

@@ -22,6 +22,8 @@ pub(crate) enum Purpose {
     Pod = 3,
     /// kube-proxy's choices and the order of DNS answers.
     Names = 4,
+    /// What a balancer draws for its routes: fractions, splits, faults, pauses between attempts.
+    Routes = 5,
 }
 
 /// The stream of one entity for one purpose.

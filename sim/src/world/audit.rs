@@ -18,9 +18,20 @@ impl World<'_> {
         let mut open = 0;
         for (id, call) in self.calls.iter().filter(|(_, c)| c.phase != Phase::Abandoned) {
             open += u64::from(call.parent.is_none());
-            let caller = self.callers.get(call.caller).expect("a call that goes on has a caller");
+            if call.caller.is_none() {
+                let passes_routes =
+                    call.parent.is_none() && matches!(call.phase, Phase::Forwarded(_) | Phase::Returning);
+                assert!(passes_routes, "{id:?} goes on without a caller");
+            }
+            let waits =
+                || self.callers.get(call.caller).expect("a call that goes on has a caller").waiting.contains(&id);
             match call.phase {
-                Phase::Waiting => assert!(caller.waiting.contains(&id), "its caller has forgotten that {id:?} waits"),
+                Phase::Waiting => assert!(waits(), "its caller has forgotten that {id:?} waits"),
+                // Asking for leave, delayed, or in the pause before another attempt.
+                Phase::Forwarded(child) if child.is_none() => {
+                    let alive = self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
+                    assert!(!alive || self.routed.get(call.routed).is_some(), "{id:?} waits for nothing");
+                }
                 // A proxy that dies takes its own call with it a hop before the client hears of it.
                 Phase::Forwarded(child) => {
                     let alive = self.pods[call.pod.0 as usize].phase != PodPhase::Gone;

@@ -19,6 +19,8 @@ pub(crate) enum Name {
     Headless(usize),
     /// A service's ClusterIP.
     ClusterIp(usize),
+    /// Several services, whose addresses have weights: index into the world's list.
+    Weighted(usize),
     /// One pod, known beforehand: the sidecar or the node's proxy.
     Fixed(PodId),
 }

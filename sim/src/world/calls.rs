@@ -9,6 +9,7 @@ use super::connections::Connection;
 use super::deployments::Role;
 use super::load::ClientId;
 use super::pods::Phase as PodPhase;
+use super::routes::Routed;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::Work;
@@ -27,6 +28,16 @@ pub(crate) enum End {
     Deadline,
     /// Whoever it was made for has given up.
     Cancelled,
+    /// No route is for it.
+    NoRoute,
+    /// A fault injected on purpose.
+    Injected(Code),
+    /// There was no leave for it, by a rate limit.
+    RateLimited(Code),
+    /// The limit service gave no answer, and that counts as no leave.
+    LimitFailed(Code),
+    /// The limit service's answer that there is no leave.
+    OverLimit,
 }
 
 impl End {
@@ -34,22 +45,29 @@ impl End {
         match self {
             Self::Ok => Code::Ok,
             Self::QueueFull => Code::ResourceExhausted,
-            Self::ConnectionClosed | Self::NoEndpoint => Code::Unavailable,
+            Self::ConnectionClosed | Self::NoEndpoint | Self::NoRoute => Code::Unavailable,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
+            Self::Injected(code) | Self::RateLimited(code) | Self::LimitFailed(code) => code,
+            Self::OverLimit => Code::ResourceExhausted,
         }
     }
 
     /// Status name and reason, as the record has them.
     pub(crate) fn describe(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Ok => ("OK", ""),
-            Self::QueueFull => ("RESOURCE_EXHAUSTED", "queue full"),
-            Self::ConnectionClosed => ("UNAVAILABLE", "connection closed"),
-            Self::NoEndpoint => ("UNAVAILABLE", "no ready endpoint"),
-            Self::Deadline => ("DEADLINE_EXCEEDED", "deadline"),
-            Self::Cancelled => ("CANCELLED", "cancelled"),
-        }
+        let reason = match self {
+            Self::Ok => "",
+            Self::QueueFull => "queue full",
+            Self::ConnectionClosed => "connection closed",
+            Self::NoEndpoint => "no ready endpoint",
+            Self::Deadline => "deadline",
+            Self::Cancelled => "cancelled",
+            Self::NoRoute => "no matching route",
+            Self::Injected(_) => "injected fault",
+            Self::RateLimited(_) | Self::OverLimit => "over the rate limit",
+            Self::LimitFailed(_) => "no answer from the limit service",
+        };
+        (self.code().name(), reason)
     }
 }
 
@@ -64,7 +82,7 @@ pub(super) enum Phase {
     Queued,
     /// Being worked on.
     Working,
-    /// At a proxy, which waits for the answer to its own call.
+    /// At a proxy, which waits for the answer to its own call; or passing routes, where there is none between attempts.
     Forwarded(Id<Call>),
     /// The answer is on its way.
     Returning,
@@ -85,22 +103,23 @@ pub(crate) struct Call {
     pub(super) pod: PodId,
     pub(super) phase: Phase,
     pub(super) end: End,
+    /// Where it stands if it passes routes.
+    pub(super) routed: Id<Routed>,
     /// Pods on the way before this one.
-    stage: u8,
+    pub(super) stage: u8,
     /// Node borders crossed on the way.
     pub(super) hops: u8,
     /// When the client wanted it sent.
     pub(super) issued: Nanos,
     pub(super) picked_at: Nanos,
-    work: Work,
+    pub(super) work: Work,
 }
 
-impl World<'_> {
-    /// A client makes a request.
+impl Call {
+    /// A client's request, waiting for a pick.
     #[inline]
-    pub(super) fn new_call(&mut self, client: ClientId, caller: Id<Caller>, work: Work) {
-        let now = self.queue.now();
-        let call = self.calls.insert(Call {
+    pub(super) fn new(client: ClientId, caller: Id<Caller>, work: Work, now: Nanos) -> Self {
+        Self {
             caller,
             client,
             parent: Id::NONE,
@@ -109,17 +128,47 @@ impl World<'_> {
             pod: PodId(0),
             phase: Phase::Waiting,
             end: End::Ok,
+            routed: Id::NONE,
             stage: 0,
             hops: 0,
             issued: now,
             picked_at: now,
             work,
-        });
-        self.recorder.requests.started += 1;
-        if let Some(lane) = self.lanes.deadlines[self.client(client).load as usize] {
-            self.queue.after(lane, Event::Deadline(call));
         }
+    }
+
+    /// A call made for this one, whose name is `id`, by the process that has it.
+    pub(super) fn child(&self, id: Id<Self>, now: Nanos) -> Self {
+        Self {
+            parent: id,
+            connection: Id::NONE,
+            phase: Phase::Waiting,
+            routed: Id::NONE,
+            issued: now,
+            picked_at: now,
+            ..self.clone()
+        }
+    }
+}
+
+impl World<'_> {
+    /// A client makes a request.
+    #[inline]
+    pub(super) fn new_call(&mut self, client: ClientId, caller: Id<Caller>, work: Work) {
+        let call = self.begin_call(Call::new(client, caller, work, self.queue.now()));
         self.pick_and_send(caller, call);
+    }
+
+    /// A client's request begins.
+    #[inline]
+    pub(super) fn begin_call(&mut self, call: Call) -> Id<Call> {
+        let load = self.client(call.client).load as usize;
+        let id = self.calls.insert(call);
+        self.recorder.requests.started += 1;
+        if let Some(lane) = self.lanes.deadlines[load] {
+            self.queue.after(lane, Event::Deadline(id));
+        }
+        id
     }
 
     /// Sends a call on the connection to the endpoint picked for it.
@@ -204,6 +253,8 @@ impl World<'_> {
             self.calls.remove(id);
         } else if role == Role::Proxy {
             self.forward(id);
+        } else if role == Role::Support {
+            self.decide_on_leave(id);
         } else {
             self.respond(id, End::Ok);
         }
@@ -228,18 +279,15 @@ impl World<'_> {
     /// A proxy makes its own call for the one it has received.
     fn forward(&mut self, id: Id<Call>) {
         let now = self.queue.now();
-        let Some(parent) = self.calls.get(id) else { return };
-        let caller = self.pods[parent.pod.0 as usize].channel(self.client(parent.client).to);
-        let child = Call {
-            caller,
-            parent: id,
-            connection: Id::NONE,
-            phase: Phase::Waiting,
-            stage: parent.stage + 1,
-            issued: now,
-            picked_at: now,
-            ..parent.clone()
-        };
+        let Some(parent) = self.calls.get_mut(id) else { return };
+        let proxy = &self.pods[parent.pod.0 as usize];
+        if proxy.routing.is_some() {
+            parent.phase = Phase::Forwarded(Id::NONE);
+            let pod = parent.pod;
+            return self.route(pod, id);
+        }
+        let caller = proxy.channel(self.clients[parent.client.index()].to);
+        let child = Call { caller, stage: parent.stage + 1, ..parent.child(id, now) };
         let child = self.calls.insert(child);
         if let Some(parent) = self.calls.get_mut(id) {
             parent.phase = Phase::Forwarded(child);
@@ -249,7 +297,7 @@ impl World<'_> {
 
     /// The pod sends the end of a call back.
     #[inline]
-    fn respond(&mut self, id: Id<Call>, end: End) {
+    pub(super) fn respond(&mut self, id: Id<Call>, end: End) {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.phase = Phase::Returning;
         call.end = end;
@@ -279,8 +327,21 @@ impl World<'_> {
         if call.parent.is_none() {
             self.client_call_ended(&call, end);
         } else if let Some(parent) = self.calls.get_mut(call.parent) {
-            parent.hops = call.hops;
-            self.respond(call.parent, end);
+            if parent.routed.is_none() {
+                parent.hops = call.hops;
+                self.respond(call.parent, end);
+            } else {
+                self.routed_call_ended(call.parent, &call);
+            }
+        }
+    }
+
+    /// A request that has passed routes ends as its last attempt did.
+    pub(super) fn pass_back(&mut self, id: Id<Call>, end: End) {
+        if self.calls.get(id).is_some_and(|c| c.parent.is_none() && c.connection.is_none()) {
+            self.finish(id, end);
+        } else {
+            self.respond(id, end);
         }
     }
 
@@ -301,6 +362,7 @@ impl World<'_> {
         let pod_still_has_it =
             matches!(before, Phase::Queued | Phase::Working) && self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
         let call = if pod_still_has_it { call.clone() } else { self.calls.remove(id)? };
+        self.release_routed(call.routed);
         match before {
             Phase::Waiting => self.stop_waiting(call.caller, id),
             Phase::Forwarded(child) => {

@@ -6,6 +6,7 @@ use scenarios::Balancer;
 
 use super::names::{Service, Target};
 use super::pods::Pod;
+use super::routes::limit_services;
 use super::{PodId, World};
 
 /// What a deployment's pods do with a request.
@@ -17,6 +18,8 @@ pub(crate) enum Role {
     Server,
     /// Pass them on.
     Proxy,
+    /// Answer questions about them: the limit service.
+    Support,
 }
 
 /// A deployment in this world.
@@ -52,6 +55,8 @@ impl<'s> World<'s> {
                 (Role::Server, strategy.max_age, strategy.max_age_grace)
             } else if let Some(proxy) = proxy.as_ref().filter(|p| p.deployment == spec.name) {
                 (Role::Proxy, proxy.max_age, proxy.max_age_grace)
+            } else if limit_services(&strategy.routes).any(|name| name == spec.name) {
+                (Role::Support, None, None)
             } else {
                 continue; // this strategy does without it
             };
@@ -68,8 +73,11 @@ impl<'s> World<'s> {
         for service in &scenario.services {
             names.push((&service.name, service.deployments.iter().map(String::as_str).collect()));
         }
-        if let Some(proxy) = proxy.as_ref().filter(|p| names.iter().all(|(name, _)| *name != p.deployment)) {
-            names.push((&proxy.deployment, vec![&proxy.deployment]));
+        let proxies = proxy.as_ref().map(|p| p.deployment.as_str());
+        for name in proxies.into_iter().chain(limit_services(&strategy.routes)) {
+            if names.iter().all(|(known, _)| *known != name) {
+                names.push((name, vec![name]));
+            }
         }
         for (name, members) in names {
             let index = self.services.len();
@@ -128,6 +136,9 @@ impl<'s> World<'s> {
                 self.kill(pod);
             }
             self.replace(deployment, &victims);
+        }
+        if let Some(change) = &event.configure {
+            self.configure(change);
         }
     }
 

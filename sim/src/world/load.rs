@@ -2,7 +2,7 @@
 
 use lb_core::Nanos;
 use lb_core::channel::ChannelConfig;
-use scenarios::{Arrivals, Balancer, ConnectionUse, Load};
+use scenarios::{Arrivals, Balancer, ConnectionUse, Load, ReachedBy};
 
 use super::callers::{Caller, Name};
 use super::calls::{Call, End};
@@ -14,6 +14,12 @@ use crate::random::{Purpose, Stream, Work, exp1, stream};
 /// Index of a client; clients are never removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientId(u32);
+
+impl ClientId {
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// The part of the application in a client pod that makes one load's requests.
 #[derive(Debug)]
@@ -34,14 +40,15 @@ pub(crate) struct Client {
 impl<'s> World<'s> {
     /// The application in a client pod starts: a client for each load.
     pub(super) fn start_clients(&mut self, pod: PodId) {
+        if self.strategy.balancer == Balancer::Client {
+            self.start_routing(pod);
+        }
         let deployment = &self.deployments[self.pods[pod.0 as usize].deployment].spec.name;
         for (load, spec) in self.scenario.loads.iter().enumerate().filter(|(_, load)| load.from == *deployment) {
             let id = ClientId(self.clients.len() as u32);
             let to = self.service(&spec.to);
-            let caller = match spec.connection {
-                ConnectionUse::Shared => self.channel_to(pod, to, &self.strategy.client),
-                ConnectionUse::PerRequest => Id::NONE,
-            };
+            let shared = spec.connection == ConnectionUse::Shared && self.pods[pod.0 as usize].routing.is_none();
+            let caller = if shared { self.channel_to(pod, to, &self.strategy.client) } else { Id::NONE };
             self.clients.push(Client {
                 pod,
                 load: load as u32,
@@ -72,7 +79,13 @@ impl<'s> World<'s> {
         match self.strategy.balancer {
             Balancer::KubeProxy => Name::ClusterIp(service),
             Balancer::Client => Name::Headless(service),
-            Balancer::Ingress => Name::Headless(self.service(&proxy().spec.name)),
+            Balancer::Ingress => {
+                let proxies = self.service(&proxy().spec.name);
+                match self.strategy.proxy.as_ref().map(|p| p.reached_by) {
+                    Some(ReachedBy::ClusterIp) => Name::ClusterIp(proxies),
+                    _ => Name::Headless(proxies),
+                }
+            }
             Balancer::Sidecar | Balancer::NodeProxy => {
                 let here = &self.pods[pod.0 as usize];
                 let local = proxy().pods.iter().copied().find(|p| {
@@ -136,7 +149,11 @@ impl<'s> World<'s> {
         let client = &mut self.clients[id.0 as usize];
         let work = Work::draw(&mut client.workload);
         let (pod, to, caller) = (client.pod, client.to, client.caller);
-        self.pods[pod.0 as usize].count(self.queue.now());
+        let pod_of_client = &mut self.pods[pod.0 as usize];
+        pod_of_client.count(self.queue.now());
+        if pod_of_client.routing.is_some() {
+            return self.new_routed_call(id, work);
+        }
         if !caller.is_none() {
             return self.new_call(id, caller, work);
         }
@@ -174,6 +191,12 @@ impl<'s> World<'s> {
             let of_pod = self.callers.iter().filter(|(_, c)| c.pod == pod).map(|(id, _)| id);
             for caller in of_pod.collect::<Vec<Id<Caller>>>() {
                 self.drop_caller(caller);
+            }
+            // What passes routes between two attempts has no caller.
+            let without = |c: &Call| c.caller.is_none() && self.clients[c.client.index()].pod == pod;
+            let orphans = self.calls.iter().filter(|(_, c)| without(c)).map(|(id, _)| id);
+            for call in orphans.collect::<Vec<Id<Call>>>() {
+                self.give_up(call, End::Cancelled);
             }
         }
     }

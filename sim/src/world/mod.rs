@@ -9,6 +9,8 @@
 //! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
 //! * [`pods`]: pods start, become ready, terminate, die;
 //! * [`names`]: cluster DNS and kube-proxy;
+//! * [`routes`]: what a balancer does with a request around the pick;
+//! * [`delivery`]: the controller that brings a new version in step by step;
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`recorder`]: what is counted on the way.
 //!
@@ -19,23 +21,27 @@ mod audit;
 mod callers;
 mod calls;
 mod connections;
+mod delivery;
 mod deployments;
 mod load;
 mod names;
 mod places;
 mod pods;
 mod recorder;
+mod routes;
 
 use std::collections::BTreeMap;
 
+use lb_core::limit::RateLimitService;
 use lb_core::{Address, Nanos};
-use scenarios::{Scenario, Strategy};
+use scenarios::{Load, Scenario, Strategy};
 
 use crate::engine::{Id, Lane, Queue, Slab};
 use crate::random::{Purpose, Stream, stream};
 use callers::Caller;
 use calls::Call;
 use connections::Connection;
+use delivery::Controller;
 use deployments::Deployment;
 pub(crate) use deployments::Role;
 use load::{Client, ClientId};
@@ -43,6 +49,7 @@ use names::Service;
 use places::{Hop, Places};
 use pods::Pod;
 pub(crate) use recorder::Recorder;
+use routes::{Routed, Written};
 
 /// Index of a pod; pods are never removed, so that the record has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +102,14 @@ enum Event {
     Kill(PodId),
     /// The scenario's timeline: index of its event.
     Timeline(u32),
+    /// An injected delay or the pause before a retry is over.
+    Resume(Id<Call>),
+    /// The time that a route gives a request.
+    RouteTimeout(Id<Call>),
+    /// A pushed configuration reaches a balancer.
+    Configured(PodId),
+    /// A progressive delivery begins or is judged.
+    Deliver,
 }
 
 /// Lanes for the constant delays.
@@ -123,6 +138,15 @@ pub(crate) struct World<'s> {
     connections: Slab<Connection>,
     calls: Slab<Call>,
     names_stream: Stream,
+    /// Headers of each load's requests.
+    headers: Vec<Vec<(Box<str>, Box<str>)>>,
+    written: Written,
+    routed: Slab<Routed>,
+    /// Endpoints of clusters that are more than a service: services with the weight of their addresses.
+    weighted: Vec<Vec<(usize, u32)>>,
+    /// What limit services have counted, by route.
+    limits: Vec<(String, RateLimitService)>,
+    delivery: Option<Controller<'s>>,
     recorder: Recorder,
 }
 
@@ -152,9 +176,18 @@ impl<'s> World<'s> {
             connections: Slab::new(),
             calls: Slab::new(),
             names_stream: stream(seed, Purpose::Names, 0),
+            headers: scenario.loads.iter().map(headers).collect(),
+            written: Written::new(strategy),
+            routed: Slab::new(),
+            weighted: Vec::new(),
+            limits: Vec::new(),
+            delivery: strategy.delivery.as_ref().map(Controller::new),
             recorder: Recorder::new(scenario.interval),
         };
         world.deploy();
+        if let Some(delivery) = &strategy.delivery {
+            world.queue.at(delivery.start, Event::Deliver);
+        }
         for (index, event) in scenario.events.iter().enumerate() {
             world.queue.at(event.at, Event::Timeline(index as u32));
         }
@@ -204,6 +237,10 @@ impl<'s> World<'s> {
             Event::Sigterm(pod) => self.sigterm(pod),
             Event::Kill(pod) => self.kill(pod),
             Event::Timeline(index) => self.timeline(index),
+            Event::Resume(call) => self.resume(call),
+            Event::RouteTimeout(call) => self.route_timeout(call),
+            Event::Configured(pod) => self.apply_configuration(pod),
+            Event::Deliver => self.deliver(),
         }
     }
 
@@ -227,6 +264,10 @@ impl<'s> World<'s> {
         });
         Parts { strategy: self.strategy, pods: pods.collect(), recorder: self.recorder }
     }
+}
+
+fn headers(load: &Load) -> Vec<(Box<str>, Box<str>)> {
+    load.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect()
 }
 
 /// A world at its end.

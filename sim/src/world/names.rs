@@ -116,11 +116,27 @@ impl World<'_> {
                 (Resolution { addresses: vec![address], ttl }, Hop::SameZone)
             }
             Name::Headless(service) => (self.headless_answer(service), Hop::SameZone),
+            Name::Weighted(list) => (self.weighted_answer(list), Hop::SameZone),
         };
         if let Some(caller) = self.callers.get_mut(id) {
             caller.answer = Some(resolution);
             self.queue.after(self.lanes.hops[hop as usize], Event::DnsAnswer(id));
         }
+    }
+
+    /// The answers for several names in one: as Envoy's STRICT_DNS has it, a name's weight is that of each of its addresses.
+    fn weighted_answer(&mut self, list: usize) -> Resolution {
+        let mut all = Resolution { addresses: Vec::new(), ttl: Nanos::NEVER };
+        for (service, weight) in self.weighted[list].clone() {
+            let Resolution { addresses, ttl } = self.headless_answer(service);
+            let weighted = |resolved: ResolvedAddress| ResolvedAddress {
+                weight: resolved.weight.saturating_mul(weight),
+                ..resolved
+            };
+            all.addresses.extend(addresses.into_iter().map(weighted));
+            all.ttl = all.ttl.min(ttl);
+        }
+        all
     }
 
     /// What the cluster's resolver answers: from its cache while that lasts, else what is published now.

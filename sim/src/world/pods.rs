@@ -10,6 +10,7 @@ use super::calls::Call;
 use super::connections::Connections;
 use super::deployments::{Deployment, Role};
 use super::names::Target;
+use super::routes::Routing;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, fnv1a, stream, unit_below_one};
@@ -63,6 +64,8 @@ pub(crate) struct Pod {
     pub(super) connections: Connections,
     /// Its process's channels, each with the service it leads to.
     pub(super) channels: Vec<(usize, Id<Caller>)>,
+    /// What it routes requests with, if its strategy has routes.
+    pub(super) routing: Option<Box<Routing>>,
     /// Jitter of its connections' age.
     pub(super) stream: Stream,
     pub(crate) requests: u64,
@@ -158,6 +161,7 @@ impl World<'_> {
             queue: VecDeque::new(),
             connections: Connections::default(),
             channels: Vec::new(),
+            routing: None,
             stream,
             requests: 0,
             bucket: 0,
@@ -192,9 +196,13 @@ impl World<'_> {
     pub(super) fn start_work(&mut self, id: PodId) {
         let pod = &self.pods[id.0 as usize];
         match self.deployments[pod.deployment].role {
-            Role::Server => {}
+            Role::Server | Role::Support => {}
             Role::Client => self.start_clients(id),
             Role::Proxy => {
+                self.start_routing(id);
+                if self.pods[id.0 as usize].routing.is_some() {
+                    return;
+                }
                 let proxy = self.strategy.proxy.clone().unwrap_or_default();
                 for service in self.scenario.called() {
                     let service = self.service(&service.name);
@@ -298,7 +306,8 @@ impl World<'_> {
         pod.moments.removed = Some(now);
         pod.busy = 0;
         let queue = std::mem::take(&mut pod.queue);
-        let channels = std::mem::take(&mut pod.channels);
+        let mut channels: Vec<Id<Caller>> = pod.channels.drain(..).map(|(_, caller)| caller).collect();
+        channels.extend(pod.routing.take().iter().flat_map(|routing| routing.channels()));
         let (node, is_sidecar) = (pod.node, pod.host != id);
         for call in queue {
             self.forget_abandoned(call);
@@ -306,7 +315,7 @@ impl World<'_> {
         if !is_sidecar {
             self.places.leave(node);
         }
-        for (_, caller) in channels {
+        for caller in channels {
             self.drop_caller(caller);
         }
         self.stop_clients(id);

@@ -9,7 +9,7 @@ use reports::record::{Connections, Requests, Timeline};
 use super::calls::End;
 
 /// A histogram of latencies in nanoseconds: 1 us to 1 h; what lies outside counts as the nearest end.
-fn latencies(digits: u8) -> Histogram<u64> {
+pub(super) fn latencies(digits: u8) -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 3_600_000_000_000, digits).expect("constant bounds in order")
 }
 
@@ -33,6 +33,19 @@ pub(crate) struct Recorder {
     pub(crate) connections: Connections,
     open: u64,
     pub(crate) timeline: Timeline,
+    pub(crate) interventions: Interventions,
+    /// What controllers did, and when.
+    pub(crate) happenings: Vec<(Nanos, String)>,
+    /// When what balancers go by was changed, and when the last of them had it.
+    pub(crate) configurations: Vec<(Nanos, Option<Nanos>)>,
+}
+
+/// What balancers did to requests besides passing them on.
+#[derive(Debug, Default)]
+pub(crate) struct Interventions {
+    pub(crate) retries: u64,
+    pub(crate) faults_injected: u64,
+    pub(crate) rate_limited: u64,
 }
 
 impl Recorder {
@@ -53,6 +66,9 @@ impl Recorder {
             connections: Connections::default(),
             open: 0,
             timeline: Timeline::default(),
+            interventions: Interventions::default(),
+            happenings: Vec::new(),
+            configurations: Vec::new(),
         }
     }
 
@@ -72,6 +88,23 @@ impl Recorder {
             self.requests.failed += 1;
             self.bucket_failed += 1;
             *self.errors.entry(end).or_default() += 1;
+        }
+    }
+
+    /// A controller did something that a reader of the report wants to know.
+    pub(super) fn happened(&mut self, now: Nanos, what: String) {
+        self.happenings.push((now, what));
+    }
+
+    /// What balancers go by was changed.
+    pub(super) fn configuration_changed(&mut self, now: Nanos) {
+        self.configurations.push((now, None));
+    }
+
+    /// The last balancer has got it.
+    pub(super) fn configured(&mut self, now: Nanos) {
+        if let Some((_, last @ None)) = self.configurations.last_mut() {
+            *last = Some(now);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod expect;
+mod routing;
 mod size;
 mod strategy;
 mod workload;

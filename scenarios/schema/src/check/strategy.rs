@@ -54,6 +54,8 @@ impl Check<'_> {
         // The grace may be this strategy's own while the age is that of the deployment.
         self.age(path, ("max_age", strategy.max_age), ("max_age_grace", strategy.max_age_grace), called.aged);
 
+        self.routing(path, strategy);
+
         let at = format!("{path}.proxy");
         let balancer = format!("{path}.balancer");
         if !self.certain(&balancer) {

@@ -136,37 +136,40 @@ impl Check<'_> {
             let rule = format!("`at` is {}, after the end of the run ({duration})", event.at);
             self.problem(&format!("{path}.at"), rule, "move the event, or write a longer `duration`");
         }
-        let actions = [
-            ("scale", event.scale.as_ref().map(|scale| &scale.deployment)),
-            ("rollout", event.rollout.as_ref().map(|rollout| &rollout.deployment)),
-            ("restart", event.restart.as_ref().map(|restart| &restart.deployment)),
-            ("kill", event.kill.as_ref().map(|kill| &kill.deployment)),
+        // Every action an event can have, whether it is given, and the deployment it is done to.
+        let actions: [(&str, bool, Option<&String>); 5] = [
+            ("scale", event.scale.is_some(), event.scale.as_ref().map(|scale| &scale.deployment)),
+            ("rollout", event.rollout.is_some(), event.rollout.as_ref().map(|rollout| &rollout.deployment)),
+            ("restart", event.restart.is_some(), event.restart.as_ref().map(|restart| &restart.deployment)),
+            ("kill", event.kill.is_some(), event.kill.as_ref().map(|kill| &kill.deployment)),
+            ("configure", event.configure.is_some(), None),
         ];
-        for (name, deployment) in &actions {
+        for (name, _, deployment) in &actions {
             if let Some(deployment) = deployment {
                 self.refers(&format!("{path}.{name}.deployment"), "deployment", deployment);
             }
         }
-        if actions.iter().all(|(name, _)| self.certain(&format!("{path}.{name}"))) {
+        if actions.iter().all(|(name, ..)| self.certain(&format!("{path}.{name}"))) {
             let mut given: Vec<String> =
-                actions.iter().filter(|(_, d)| d.is_some()).map(|(name, _)| format!("{path}.{name}")).collect();
+                actions.iter().filter(|(_, given, _)| *given).map(|(name, ..)| format!("{path}.{name}")).collect();
             given.sort_by_key(|path| self.tree.at(path).0.span.start);
+            let all = || actions.iter().map(|(name, ..)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
             match given.as_slice() {
                 [_] => {}
-                [] => self.problem_here(
-                    path,
-                    "[[event]] says when, but not what happens",
-                    "add `scale = { deployment = \"server\", replicas = 5 }`, `rollout = { … }`, `restart = { … }` or `kill = { … }`",
-                ),
+                [] => {
+                    let hint =
+                        format!("add one of {}, such as `scale = {{ deployment = \"server\", replicas = 5 }}`", all());
+                    self.problem_here(path, "[[event]] says when, but not what happens", &hint);
+                }
                 [_, second, ..] => {
-                    let rule = "[[event]] has more than one of `scale`, `rollout`, `restart` and `kill`";
-                    self.problem(
-                        second,
-                        rule,
-                        "write an [[event]] for each; those with the same `at` happen in the order of the file",
-                    );
+                    let rule = format!("[[event]] has more than one of {}", all());
+                    let hint = "write an [[event]] for each; those with the same `at` happen in the order of the file";
+                    self.problem(second, rule, hint);
                 }
             }
+        }
+        if let Some(configure) = &event.configure {
+            self.configure(&format!("{path}.configure"), configure);
         }
         if let Some(scale) = &event.scale {
             self.within(
