@@ -3,7 +3,7 @@
 //! column in bold, ✓ in green, ✗ in red.
 
 use crate::number::sig5;
-use crate::record::RunRecord;
+use crate::record::{ExpectationRecord, RunRecord};
 use crate::summary::{COLUMNS, Cell, cells, gaps, words};
 
 const BOLD: &str = "\x1b[1m";
@@ -17,9 +17,15 @@ pub fn table(record: &RunRecord, colour: bool) -> String {
     let mut out = comparison(record, colour);
     if !record.expectations.is_empty() {
         out.push('\n');
-        out.push_str(&expectations(record, colour));
+        out.push_str(&expectations(record.expectations.iter(), record.seed, colour));
     }
     out
+}
+
+/// The entries of the expectations that failed; nothing if all hold.
+#[must_use]
+pub fn failed(record: &RunRecord, colour: bool) -> String {
+    expectations(record.expectations.iter().filter(|e| !e.holds), record.seed, colour)
 }
 
 fn comparison(record: &RunRecord, colour: bool) -> String {
@@ -70,16 +76,16 @@ fn figure(cell: &Cell, width: usize, colour: bool) -> String {
     if colour && cell.best { format!("{BOLD}{text}{PLAIN}") } else { text }
 }
 
-fn expectations(record: &RunRecord, colour: bool) -> String {
+fn expectations<'a>(list: impl Iterator<Item = &'a ExpectationRecord>, seed: u64, colour: bool) -> String {
     let mut out = String::new();
-    for e in &record.expectations {
+    for e in list {
         let (mark, style) = if e.holds { ("✓", GREEN) } else { ("✗", RED) };
         let mark = if colour { format!("{style}{mark}{PLAIN}") } else { mark.to_owned() };
         let spell = |measured: Option<f64>| measured.map_or_else(|| "nothing to measure".to_owned(), sig5);
         let (measured, seeds) = match &e.held {
             None => (spell(e.measured), String::new()),
             Some(held) => {
-                let (seed, measured) = held.failed.as_ref().map_or((record.seed, e.measured), |f| (f.seed, f.measured));
+                let (seed, measured) = held.failed.as_ref().map_or((seed, e.measured), |f| (f.seed, f.measured));
                 (format!("{} with seed {seed}", spell(measured)), format!(" ({} of {} seeds)", held.seeds, held.of))
             }
         };

@@ -1,4 +1,4 @@
-//! `run.json`, `data.csv` and `index.html`, whole or not at all.
+//! `run.json`, `data.csv` and `index.html`, whole or not at all; and the gallery's page.
 //!
 //! All three are written in full to temporary files beside their places and only then renamed over them. Whatever fails,
 //! the temporary files go, and files already replaced get their old contents back. A kill between two renames leaves each
@@ -111,6 +111,23 @@ pub fn write(dir: &Path, record: &RunRecord) -> Result<Paths, WriteError> {
     }
     replace_all(dir, fresh)?;
     Ok(paths)
+}
+
+/// Writes the gallery's page to `dir/index.html`; the folder is made if need be.
+///
+/// # Errors
+///
+/// [`WriteError`], naming path and remedy; then the old page is as it was.
+pub fn gallery(dir: &Path, html: &str) -> Result<PathBuf, WriteError> {
+    let path = folder(dir)?.index_html;
+    if path.is_dir() {
+        return Err(WriteError::IsAFolder { path });
+    }
+    let write = || temporary(dir, html.as_bytes())?.persist(&path).map(drop).map_err(|e| e.error);
+    match write() {
+        Ok(()) => Ok(path),
+        Err(source) => Err(WriteError::Write { path, source }),
+    }
 }
 
 /// Renames every file to its place; if one fails, those before it are put back.

@@ -189,6 +189,10 @@ proptest! {
         prop_assert_eq!(html.matches("<svg ").count(), html.matches("</svg>").count());
         prop_assert!(!html.contains("NaN"), "NaN on the page");
         prop_assert!(html.len() < 1_000_000);
+        let card = reports::html::Card { record: &record, question: "", from: "", report: "x" };
+        let gallery = reports::html::gallery(&[card, card]);
+        prop_assert_eq!(gallery.matches("<svg ").count(), gallery.matches("</svg>").count());
+        prop_assert!(!gallery.contains("NaN") && gallery.len() < 1_000_000);
         let _ = reports::terminal::table(&record, true);
         let _ = reports::verdict::sentence(&record);
         for s in &record.strategies {

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Once;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reports::RunRecord;
 use scenarios::Scenario;
 
+use crate::gallery::{self, GalleryArgs};
+
 /// All expectations hold.
-const HOLDS: u8 = 0;
+pub(crate) const HOLDS: u8 = 0;
 /// An expectation failed.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// The input is bad, or the report could not be written.
 const BAD_INPUT: u8 = 2;
 
@@ -25,8 +27,11 @@ const BAD_INPUT: u8 = 2;
 ///
 /// Exit status: 0 all expectations hold, 1 one failed, 2 bad input.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// The scenario file.
     #[arg(required_unless_present_any = ["schema", "record_schema"])]
     scenario: Option<PathBuf>,
@@ -66,11 +71,19 @@ struct Args {
     record_schema: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every scenario of a folder and write OUT/index.html, a page that leads to their reports.
+    ///
+    /// Exit status: 0 all expectations hold, 1 one failed, 2 bad input.
+    Gallery(GalleryArgs),
+}
+
 /// Most seeds of a run: far more than an interval gains from.
 const MOST_SEEDS: u32 = 10_000;
 
 /// The value of `--seeds`.
-fn seeds(text: &str) -> Result<u32, String> {
+pub(crate) fn seeds(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(0) => Err("no seed, no run; it needs at least 1, and 2 or more for intervals".to_owned()),
         Ok(n) if n <= MOST_SEEDS => Ok(n),
@@ -79,7 +92,8 @@ fn seeds(text: &str) -> Result<u32, String> {
 }
 
 /// Why there is no result: what to tell the user.
-struct BadInput(String);
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) String);
 
 impl<T: Display> From<T> for BadInput {
     fn from(error: T) -> Self {
@@ -99,7 +113,7 @@ pub(super) fn main() -> ExitCode {
 }
 
 /// To stdout. A reader that has gone away (`| head`) is no error of ours; a full disk is.
-fn say(text: impl Display) -> Result<(), BadInput> {
+pub(crate) fn say(text: impl Display) -> Result<(), BadInput> {
     match writeln!(anstream::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("standard output: {error}").into()),
         _ => Ok(()),
@@ -107,6 +121,9 @@ fn say(text: impl Display) -> Result<(), BadInput> {
 }
 
 fn run(args: &Args) -> Result<u8, BadInput> {
+    if let Some(Command::Gallery(gallery)) = &args.command {
+        return gallery::run(gallery);
+    }
     if args.schema {
         say(serde_json::to_string_pretty(&scenarios::json_schema())?)?;
         return Ok(HOLDS);
@@ -116,34 +133,92 @@ fn run(args: &Args) -> Result<u8, BadInput> {
         return Ok(HOLDS);
     }
     let Some(path) = &args.scenario else { return Err("which scenario?".into()) };
-    let loaded = scenarios::load(path)?;
-    let scenario = only(loaded.scenario, &args.strategy, path)?;
-    let options = sim::Options {
-        name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        hash: sim::scenario_hash(loaded.text.as_bytes()),
-        text: loaded.text,
-        seed: args.seed.unwrap_or(scenario.seed),
-        reproduce: reproduce(args, path, args.seed.unwrap_or(scenario.seed)),
-    };
-    let folder = args.out.join(&options.name).join("sim");
+    let task = Task::load(path, &args.strategy, args.seed, args.seeds)?;
+    let folder = task.folder(&args.out);
     reports::write::prepare(&folder)?;
     if !args.json {
-        say(inputs(path, &scenario, options.seed, args.seeds))?;
+        say(task.inputs(path))?;
     }
-    let record = simulate(&scenario, &options, args.seeds);
+    let record = with_progress(&task);
     let paths = reports::write(&folder, &record)?;
     if args.json {
         say(reports::json::to_string(&record).trim_end())?;
     } else {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-        say(format_args!("\n{}", reports::terminal::table(&record, colour)))?;
+        say(format_args!("\n{}", reports::terminal::table(&record, colour())))?;
         say(format_args!("report: {}", paths.index_html.display()))?;
     }
     if args.open {
-        open::that_detached(&paths.index_html)
-            .map_err(|e| format!("{}: no program to open it with ({e})", paths.index_html.display()))?;
+        open(&paths.index_html)?;
     }
     Ok(if record.expectations.iter().all(|e| e.holds) { HOLDS } else { FAILED })
+}
+
+/// Whether stdout is a person's who wants colour.
+pub(crate) fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Opens a page in a browser.
+pub(crate) fn open(page: &Path) -> Result<(), BadInput> {
+    open::that_detached(page).map_err(|e| format!("{}: no program to open it with ({e})", page.display()).into())
+}
+
+/// A scenario as it is to be run.
+pub(crate) struct Task {
+    pub(crate) scenario: Scenario,
+    pub(crate) options: sim::Options,
+    seeds: u32,
+}
+
+impl Task {
+    /// Reads a scenario file; `strategies` are those to be run, all if empty.
+    pub(crate) fn load(path: &Path, strategies: &[String], seed: Option<u64>, seeds: u32) -> Result<Self, BadInput> {
+        let loaded = scenarios::load(path)?;
+        let scenario = only(loaded.scenario, strategies, path)?;
+        let seed = seed.unwrap_or(scenario.seed);
+        let options = sim::Options {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            hash: sim::scenario_hash(loaded.text.as_bytes()),
+            text: loaded.text,
+            seed,
+            reproduce: reproduce(path, strategies, seed, seeds),
+        };
+        Ok(Self { scenario, options, seeds })
+    }
+
+    /// Where its report goes.
+    pub(crate) fn folder(&self, out: &Path) -> PathBuf {
+        out.join(&self.options.name).join("sim")
+    }
+
+    /// Runs it. `progress` gets what is being run and the part of all that is done.
+    pub(crate) fn simulate(&self, progress: &(dyn Fn(String, f64) + Sync)) -> RunRecord {
+        let Self { scenario, options, seeds } = self;
+        let strategies = scenario.strategies.len() as f64;
+        if *seeds > 1 {
+            return sim::replicate(scenario, options, *seeds, &|part| progress(format!("{seeds} seeds"), part));
+        }
+        sim::run(scenario, options, &mut |index, part| {
+            progress(scenario.strategies[index].name.clone(), (index as f64 + part) / strategies);
+        })
+    }
+
+    /// What is run, in two lines.
+    fn inputs(&self, path: &Path) -> String {
+        let (scenario, seed) = (&self.scenario, self.options.seed);
+        let seeds = match self.seeds {
+            1 => format!("seed {seed}"),
+            n => format!("seeds {seed} to {}", seed.wrapping_add(u64::from(n - 1))),
+        };
+        let strategies: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
+        format!(
+            "{}: {}\n{seeds} · {} simulated · {}",
+            path.display(),
+            scenario.title,
+            scenario.duration,
+            strategies.join(", ")
+        )
+    }
 }
 
 /// The scenario with the strategies asked for; expectations about others go with them.
@@ -165,25 +240,9 @@ fn only(mut scenario: Scenario, names: &[String], path: &Path) -> Result<Scenari
     Ok(scenario)
 }
 
-/// What is run, in two lines.
-fn inputs(path: &Path, scenario: &Scenario, seed: u64, seeds: u32) -> String {
-    let seeds = match seeds {
-        1 => format!("seed {seed}"),
-        n => format!("seeds {seed} to {}", seed.wrapping_add(u64::from(n - 1))),
-    };
-    let strategies: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
-    format!(
-        "{}: {}\n{seeds} · {} simulated · {}",
-        path.display(),
-        scenario.title,
-        scenario.duration,
-        strategies.join(", ")
-    )
-}
-
 /// The command that gives the same record again, quoted for a shell. The scenario is named from the working directory, or
 /// by its file name where it is elsewhere, so that the record is the same on every machine.
-fn reproduce(args: &Args, path: &Path, seed: u64) -> String {
+fn reproduce(path: &Path, strategies: &[String], seed: u64, seeds: u32) -> String {
     let here = std::env::current_dir().ok();
     let inside = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
     let name = match inside {
@@ -192,12 +251,12 @@ fn reproduce(args: &Args, path: &Path, seed: u64) -> String {
         None => path.to_owned(),
     };
     let mut words = vec![name.to_string_lossy().into_owned()];
-    for strategy in &args.strategy {
+    for strategy in strategies {
         words.extend(["--strategy".to_owned(), strategy.clone()]);
     }
     words.extend(["--seed".to_owned(), seed.to_string()]);
-    if args.seeds > 1 {
-        words.extend(["--seeds".to_owned(), args.seeds.to_string()]);
+    if seeds > 1 {
+        words.extend(["--seeds".to_owned(), seeds.to_string()]);
     }
     // Quoting fails for a NUL only, which neither an argument nor a path can hold.
     let words = words.iter().map(|w| shlex::try_quote(w).unwrap_or_default());
@@ -205,29 +264,22 @@ fn reproduce(args: &Args, path: &Path, seed: u64) -> String {
 }
 
 /// Runs with a progress bar on stderr, which shows itself only after a second and only to a person.
-fn simulate(scenario: &Scenario, options: &sim::Options, seeds: u32) -> RunRecord {
+fn with_progress(task: &Task) -> RunRecord {
     const STEPS: f64 = 1000.0;
-    let strategies = scenario.strategies.len();
+    let strategies = task.scenario.strategies.len();
     let bar = ProgressBar::new((STEPS * strategies as f64) as u64);
     bar.set_draw_target(ProgressDrawTarget::hidden());
     bar.set_style(
         ProgressStyle::with_template("{msg:<20} {wide_bar} {percent:>3} % {eta:>4}").expect("a constant template"),
     );
     let shown = Once::new();
-    let show = |message: String, part: f64| {
+    let record = task.simulate(&|message, part| {
         if bar.elapsed().as_secs_f64() >= 1.0 {
             shown.call_once(|| bar.set_draw_target(ProgressDrawTarget::stderr()));
         }
         bar.set_message(message);
         bar.set_position((part * STEPS * strategies as f64) as u64);
-    };
-    let record = if seeds > 1 {
-        sim::replicate(scenario, options, seeds, &|part| show(format!("{seeds} seeds"), part))
-    } else {
-        sim::run(scenario, options, &mut |index, part| {
-            show(scenario.strategies[index].name.clone(), (index as f64 + part) / strategies as f64);
-        })
-    };
+    });
     bar.finish_and_clear();
     record
 }

@@ -444,3 +444,97 @@ fn no_progress_bar_for_those_who_cannot_see_it() {
     let dir = folder(&endless().replace("48h", "24h"));
     sim(dir.path(), &["small.toml", "--strategy", "all"]).stderr_eq("");
 }
+
+/// A folder `scenarios` with two files, and one of a policy.
+fn three_files() -> TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    fs::create_dir_all(dir.path().join("scenarios/policies")).expect("made");
+    let from = |from: &str| SCENARIO.replacen("title", &format!("#\n# From: {from}\ntitle"), 1);
+    for (name, text) in [
+        ("b-pain", from("the pain \"it hurts\" (x#1)")),
+        ("a-seed", from("seed 000 \"Canaries\"")),
+        ("policies/c-policy", SCENARIO.to_owned()),
+    ] {
+        fs::write(dir.path().join(format!("scenarios/{name}.toml")), text).expect("written");
+    }
+    // What is no scenario is left alone.
+    fs::write(dir.path().join("scenarios/notes.md"), "x").expect("written");
+    dir
+}
+
+#[test]
+fn the_gallery_leads_to_a_report_of_every_file() {
+    let dir = three_files();
+    sim(dir.path(), &["gallery"]).code(0).stderr_eq("").stdout_eq(str![[r#"
+✓ a-seed: 2 of 2 expectations hold
+✓ b-pain: 2 of 2 expectations hold
+✓ c-policy: 2 of 2 expectations hold
+
+gallery: out/index.html
+
+"#]]);
+    let read = |path: &str| fs::read_to_string(dir.path().join(path)).expect(path);
+    let page = read("out/index.html");
+    let at = |what: &str| page.find(what).unwrap_or_else(|| panic!("{what} is not on the page"));
+    let order = [
+        at(">Seed 000: Canaries</h2>"),
+        at("<a href=\"a-seed/sim/index.html\">"),
+        at("Does one connection spread?"),
+        at(">Pains that users report</h2>"),
+        at("<a href=\"b-pain/sim/index.html\">"),
+        at(">Others</h2>"),
+        at("<a href=\"c-policy/sim/index.html\">"),
+    ];
+    assert!(order.is_sorted(), "{order:?}");
+    // Each report is the one that the plain form writes.
+    let report = read("out/a-seed/sim/index.html");
+    sim(dir.path(), &["scenarios/a-seed.toml", "--out", "plain"]).code(0);
+    assert!(read("plain/a-seed/sim/index.html") == report);
+    sim(dir.path(), &["gallery", "scenarios", "--out", "again"]).code(0);
+    assert!(read("again/index.html") == page, "the same files give the same page");
+}
+
+#[test]
+fn the_gallery_shows_what_failed_first_and_gives_1() {
+    let dir = three_files();
+    let path = dir.path().join("scenarios/z-fails.toml");
+    let fails =
+        SCENARIO.replace("0.33..0.36", "<= 0.25").replacen("title", "#\n# From: seed 000 \"Canaries\"\ntitle", 1);
+    fs::write(path, fails).expect("written");
+    let text = stdout(&sim(dir.path(), &["gallery"]).code(1));
+    assert!(text.contains("✗ z-fails: 1 of 2 expectations failed\n✗ all: each server gets its third\n"), "{text}");
+    let page = fs::read_to_string(dir.path().join("out/index.html")).expect("written");
+    assert!(page.find("z-fails/sim").expect("a card") < page.find("a-seed/sim").expect("a card"));
+    assert!(page.contains("1 of 8 expectations failed"));
+    assert!(page.contains("<li><b>all</b> each server gets its third</li>"));
+}
+
+#[test]
+fn the_gallery_runs_nothing_if_a_file_is_broken() {
+    let dir = three_files();
+    for name in ["x", "y"] {
+        let text = SCENARIO.replace("to = \"server\"", "to = \"sever\"");
+        fs::write(dir.path().join(format!("scenarios/{name}.toml")), text).expect("written");
+    }
+    let run = sim(dir.path(), &["gallery"]).code(2).stdout_eq("");
+    let stderr = String::from_utf8_lossy(&run.get_output().stderr).into_owned();
+    for file in ["scenarios/x.toml:", "scenarios/y.toml:"] {
+        assert!(stderr.contains(file), "{stderr}");
+    }
+    assert!(!dir.path().join("out").exists());
+}
+
+#[test]
+fn a_gallery_of_nothing_and_two_of_a_name_are_bad_input() {
+    let dir = three_files();
+    sim(dir.path(), &["gallery", "no-such"]).code(2).stdout_eq("").stderr_eq("no-such: cannot be read: [..]\n");
+    fs::create_dir(dir.path().join("empty")).expect("made");
+    sim(dir.path(), &["gallery", "empty"]).code(2).stdout_eq("").stderr_eq("empty: has no scenario file (*.toml)\n");
+    fs::write(dir.path().join("scenarios/policies/a-seed.toml"), SCENARIO).expect("written");
+    sim(dir.path(), &["gallery"]).code(2).stdout_eq("").stderr_eq(str![[r#"
+scenarios/policies/a-seed.toml: has the name of scenarios/a-seed.toml, and so its report's folder
+  hint: rename one of them
+
+"#]]);
+    assert!(!dir.path().join("out").exists());
+}

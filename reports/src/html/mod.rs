@@ -1,8 +1,9 @@
-//! The report: one self-contained page for people. No script, no network, no clock: the same record gives the same bytes.
+//! The report, and the gallery that leads to many: self-contained pages for people. No script, no network, no clock: the same record gives the same bytes.
 //!
 //! | module | one idea |
 //! |---|---|
 //! | `page` | the order of things, first screen first |
+//! | `gallery`, `thumb` | a card a scenario, and the picture on it |
 //! | `tables` | expectations, comparison, pods, events |
 //! | `percentile`, `requests`, `latency`, `counts`, `shares`, `stages` | a plot each, with its finding |
 //! | `figure` | a plot with its caption |
@@ -14,6 +15,7 @@ mod canvas;
 mod colour;
 mod counts;
 mod figure;
+mod gallery;
 mod latency;
 mod page;
 mod percentile;
@@ -22,7 +24,10 @@ mod shares;
 mod stages;
 mod tables;
 mod text;
+mod thumb;
 mod time;
+
+pub use gallery::{Card, gallery};
 
 use crate::record::RunRecord;
 

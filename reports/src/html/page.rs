@@ -12,18 +12,10 @@ use crate::record::{Role, RunRecord, StrategyRecord};
 use crate::summary::PATIENCE_S;
 use crate::verdict;
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 pub(super) fn page(record: &RunRecord) -> String {
-    let mut html = String::new();
-    let _ = write!(
-        html,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} · Evenkeel</title>\n<style>\n{}</style>\n</head>\n<body>\n",
-        escape(&record.scenario),
-        style(record)
-    );
+    let mut html = head(&record.scenario, &style(record));
     html.push_str(&first_screen(record));
     html.push_str("<main>\n");
     html.push_str(&navigation(record));
@@ -34,6 +26,16 @@ pub(super) fn page(record: &RunRecord) -> String {
     html.push_str(&rest(record));
     html.push_str("</main>\n</body>\n</html>\n");
     html
+}
+
+/// From the first byte up to `<body>`.
+pub(super) fn head(title: &str, css: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} · Evenkeel</title>\n<style>\n{css}</style>\n</head>\n<body>\n",
+        escape(title)
+    )
 }
 
 fn style(record: &RunRecord) -> String {

@@ -31,13 +31,29 @@ type Spread = (f64, f64, f64);
 
 /// `None` if no strategy has a distribution.
 pub(super) fn figure(record: &RunRecord) -> Option<Figure> {
-    let lines: Vec<Line<'_>> = record
-        .strategies
-        .iter()
-        .enumerate()
-        .map(|(i, s)| (i, s, points(s)))
-        .filter(|(_, _, points)| !points.is_empty())
-        .collect();
+    let plot = plot(record, &side_sizes(300.0, 270.0))?;
+    let lines = lines(record);
+    let mut how =
+        "Up is slower; each mark to the right is one more nine. Lines end where fewer than ten requests were slower."
+            .to_owned();
+    if let Some(r) = record.replications.as_ref().filter(|_| lines.iter().any(|line| !band(record, line).is_empty())) {
+        how.push_str(&format!(
+            " Lines and the figures above are of seed {}; the bands hold {}.",
+            record.seed,
+            r.words()
+        ));
+    }
+    Some(Figure { finding: finding(&lines), how, plot })
+}
+
+fn lines(record: &RunRecord) -> Vec<Line<'_>> {
+    let all = record.strategies.iter().enumerate().map(|(i, s)| (i, s, points(s)));
+    all.filter(|(_, _, points)| !points.is_empty()).collect()
+}
+
+/// The plot alone, in each of the sizes.
+pub(super) fn plot(record: &RunRecord, sizes: &[Size]) -> Option<String> {
+    let lines = lines(record);
     if lines.is_empty() {
         return None;
     }
@@ -47,21 +63,8 @@ pub(super) fn figure(record: &RunRecord) -> Option<Figure> {
     let high = lines.iter().flat_map(|(_, _, points)| points).map(|p| p.1).chain(of_bands).fold(0.0, f64::max);
     let low = round_below(lines.iter().map(|(_, _, points)| at_quantile(points, FROM_QUANTILE)).fold(high, f64::min));
     let label = format!("Latency percentiles of {} strategies on a log axis", lines.len());
-    let plot: String = side_sizes(300.0, 270.0)
-        .into_iter()
-        .map(|size| svg(size, "dashed", &label, |c| draw(c, size, &lines, &bands, nines, (low, high))))
-        .collect();
-    let mut how =
-        "Up is slower; each mark to the right is one more nine. Lines end where fewer than ten requests were slower."
-            .to_owned();
-    if let Some(r) = record.replications.as_ref().filter(|_| bands.iter().any(|b| !b.is_empty())) {
-        how.push_str(&format!(
-            " Lines and the figures above are of seed {}; the bands hold {}.",
-            record.seed,
-            r.words()
-        ));
-    }
-    Some(Figure { finding: finding(&lines), how, plot })
+    let draw_one = |size: &Size| svg(*size, "dashed", &label, |c| draw(c, *size, &lines, &bands, nines, (low, high)));
+    Some(sizes.iter().map(draw_one).collect())
 }
 
 /// Points as (nines, ms), those that have a place on both axes, from left to right.

@@ -13,7 +13,7 @@ use crate::summary::{self, EVEN};
 use crate::verdict;
 
 /// Most pods that are drawn as bands.
-const BANDS: usize = 12;
+pub(super) const BANDS: usize = 12;
 
 /// Facts of the whole page that every strategy's plots share, so that they can be compared by eye.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,8 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, role: Role, shared:
         if bands {
             let most = if size.narrow { shared.columns.min(60) } else { shared.columns };
             let columns = Columns::of(record, most)?;
-            let peak = peak_rate(record, role, &columns);
+            // One scale for the page.
+            let peak = record.strategies.iter().map(|s| peak_rate(s, role, &columns)).fold(0.0, f64::max);
             plot.push_str(&svg(size, "", &label, |c| {
                 let area = Area::new(c, record, size, frame, &track);
                 draw_bands(c, s, &pods, &columns, &area, peak);
@@ -91,22 +92,19 @@ pub(super) fn pods_of(s: &StrategyRecord, role: Role) -> Vec<usize> {
     s.pods.iter().enumerate().filter(|(_, p)| p.role == role).map(|(i, _)| i).collect()
 }
 
-fn buckets(s: &StrategyRecord, pod: usize) -> &[u32] {
+pub(super) fn buckets(s: &StrategyRecord, pod: usize) -> &[u32] {
     s.timeline.requests_per_pod.get(pod).map_or(&[], Vec::as_slice)
 }
 
-/// Highest sum of the role's pods in a column, over all strategies: one scale for the page.
-fn peak_rate(record: &RunRecord, role: Role, columns: &Columns) -> f64 {
-    let sums = record.strategies.iter().map(|s| {
-        let mut sums = vec![0.0; columns.spans.len()];
-        for pod in pods_of(s, role) {
-            for (sum, rate) in sums.iter_mut().zip(columns.rates(buckets(s, pod))) {
-                *sum += rate;
-            }
+/// Highest sum of the role's pods in a column.
+pub(super) fn peak_rate(s: &StrategyRecord, role: Role, columns: &Columns) -> f64 {
+    let mut sums = vec![0.0; columns.spans.len()];
+    for pod in pods_of(s, role) {
+        for (sum, rate) in sums.iter_mut().zip(columns.rates(buckets(s, pod))) {
+            *sum += rate;
         }
-        sums.into_iter().fold(0.0, f64::max)
-    });
-    sums.fold(0.0, f64::max)
+    }
+    sums.into_iter().fold(0.0, f64::max)
 }
 
 /// The plot's rectangle with its axis of time and the event track above it.
@@ -189,7 +187,12 @@ fn edge(values: &[f64], columns: &Columns, area: &Area<'_>, y: &Scale) -> Vec<(f
 }
 
 /// Requests per second and pod for each row and column; `None` where none of the row's pods existed.
-fn heat_rates(s: &StrategyRecord, pods: &[usize], per_row: usize, columns: &Columns) -> Vec<Vec<Option<f64>>> {
+pub(super) fn heat_rates(
+    s: &StrategyRecord,
+    pods: &[usize],
+    per_row: usize,
+    columns: &Columns,
+) -> Vec<Vec<Option<f64>>> {
     pods.chunks(per_row)
         .map(|row| {
             let mut sums = vec![0.0; columns.spans.len()];
@@ -211,7 +214,7 @@ fn heat_rates(s: &StrategyRecord, pods: &[usize], per_row: usize, columns: &Colu
 
 /// Where the scale of a heat map ends: at the largest rate or, if a few cells stand far out and would leave the others
 /// all dark, at the 98th percentile; then what is beyond is cut.
-fn heat_peak(rates: &[Vec<Option<f64>>]) -> (f64, bool) {
+pub(super) fn heat_peak(rates: &[Vec<Option<f64>>]) -> (f64, bool) {
     let mut all: Vec<f64> = rates.iter().flatten().flatten().copied().collect();
     all.sort_by(f64::total_cmp);
     let most = all.last().copied().unwrap_or(0.0);

@@ -1,0 +1,238 @@
+//! The picture of a run on its card in the gallery: who gets the requests over time, or the latency percentiles.
+//!
+//! The rule, the same for every run: the first strategy beside the one whose requests per server pod over time differ most
+//! from its. Pods are compared by rank (in each column from the busiest to the idlest), so that *which* pod is the busy one
+//! makes no difference. Where even that strategy differs by less than [`DIFFERENT`] of the mean rate, the story is not in
+//! who gets the requests, and the percentile curves of all strategies are drawn instead.
+
+use super::axis::{Scale, time_axis};
+use super::canvas::{Anchor, Canvas, Size, svg};
+use super::colour::{EVENT, GRID, INK, MUTED, PAPER, heat, heat_level, series};
+use super::percentile;
+use super::requests::{BANDS, buckets, heat_peak, heat_rates, peak_rate, pods_of};
+use super::text::{shorten, width_px};
+use super::time::Columns;
+use crate::number::{list, short};
+use crate::record::{Role, RunRecord, StrategyRecord};
+
+/// Part of the mean rate that another strategy's pods must differ by to be worth a picture. Our own line.
+const DIFFERENT: f64 = 0.1;
+
+const WIDTH: f64 = 358.0;
+const HEIGHT: f64 = 170.0;
+
+/// Rows of a small heat map.
+const ROWS: usize = 24;
+
+/// A picture and the words below it.
+pub(super) struct Thumb {
+    pub(super) caption: String,
+    pub(super) plot: String,
+}
+
+/// `None` if there is neither a request nor a latency to draw. `bytes`: about as long as the SVG may become.
+pub(super) fn thumb(record: &RunRecord, bytes: usize) -> Option<Thumb> {
+    match shown(record) {
+        Some(strategies) => panels(record, &strategies, bytes).or_else(|| curves(record)),
+        None => curves(record),
+    }
+}
+
+/// The strategies to draw side by side; `None` if the percentiles tell more.
+fn shown(record: &RunRecord) -> Option<Vec<&StrategyRecord>> {
+    let (first, others) = record.strategies.split_first()?;
+    if others.is_empty() {
+        return (pods_of(first, Role::Server).len() > 1).then(|| vec![first]);
+    }
+    let columns = Columns::of(record, 60)?;
+    let base = ranked(first, &columns);
+    // The first of equals.
+    let far = others
+        .iter()
+        .map(|s| (s, distance(&base, &ranked(s, &columns))))
+        .reduce(|a, b| if b.1 > a.1 { b } else { a })?;
+    let rate = base.iter().flatten().sum::<f64>() / columns.spans.len() as f64;
+    (far.1 > DIFFERENT * rate).then(|| vec![first, far.0])
+}
+
+/// Rates of the server pods, in each column from the largest to the smallest.
+fn ranked(s: &StrategyRecord, columns: &Columns) -> Vec<Vec<f64>> {
+    let rates: Vec<Vec<f64>> = pods_of(s, Role::Server).iter().map(|&pod| columns.rates(buckets(s, pod))).collect();
+    (0..columns.spans.len())
+        .map(|column| {
+            let mut of_column: Vec<f64> = rates.iter().map(|pod| pod[column]).collect();
+            of_column.sort_by(|a, b| f64::total_cmp(b, a));
+            of_column
+        })
+        .collect()
+}
+
+/// Mean over the columns of what must move from rank to rank to make one of the other, in requests per second; what one
+/// has and the other lacks counts whole.
+fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
+    let of_column = |(a, b): (&Vec<f64>, &Vec<f64>)| -> f64 {
+        let at = |ranks: &[f64], i: usize| ranks.get(i).copied().unwrap_or(0.0);
+        let apart: f64 = (0..a.len().max(b.len())).map(|i| (at(a, i) - at(b, i)).abs()).sum();
+        let total: f64 = (a.iter().sum::<f64>() - b.iter().sum::<f64>()).abs();
+        // A request that moves is missing at one rank and too many at another.
+        (apart + total) / 2.0
+    };
+    a.iter().zip(b).map(of_column).sum::<f64>() / a.len().max(1) as f64
+}
+
+fn curves(record: &RunRecord) -> Option<Thumb> {
+    let size = Size { width: WIDTH, height: HEIGHT + 20.0, narrow: false };
+    let plot = percentile::plot(record, &[size])?;
+    let names: Vec<&str> = record.strategies.iter().map(|s| s.name.as_str()).collect();
+    let caption =
+        format!("Latency percentiles under {}: up is slower, each mark to the right one more nine.", list(&names));
+    Some(Thumb { caption, plot })
+}
+
+fn panels(record: &RunRecord, strategies: &[&StrategyRecord], bytes: usize) -> Option<Thumb> {
+    let most_pods = strategies.iter().map(|s| pods_of(s, Role::Server).len()).max().filter(|n| *n > 0)?;
+    let bands = most_pods <= BANDS;
+    // A band takes about 24 bytes a column (two edges and a line), a cell of a heat map 30.
+    let of_column = strategies.len() * if bands { most_pods * 24 } else { most_pods.min(ROWS) * 30 };
+    let columns = Columns::of(record, (bytes / of_column).clamp(12, 48))?;
+    let names: Vec<&str> = strategies.iter().map(|s| s.name.as_str()).collect();
+    let label = format!("Requests per server pod over time under {}", list(&names));
+    let plot = svg(Size { width: WIDTH, height: HEIGHT, narrow: false }, "", &label, |c| {
+        let width = (WIDTH - 12.0 * (strategies.len() - 1) as f64) / strategies.len() as f64;
+        for (i, s) in strategies.iter().enumerate() {
+            let left = i as f64 * (width + 12.0);
+            let panel = Panel::new(c, record, &s.name, left, left + width);
+            if bands {
+                let peak = strategies.iter().map(|s| peak_rate(s, Role::Server, &columns)).fold(0.0, f64::max);
+                draw_bands(c, s, &columns, &panel, peak);
+            } else {
+                draw_heat(c, s, strategies, &columns, &panel);
+            }
+            panel.events(c, record);
+        }
+    });
+    let unit = if bands {
+        "a band is a server pod"
+    } else if most_pods <= ROWS {
+        "a row is a server pod, brighter is more"
+    } else {
+        "a row is some server pods, brighter is more"
+    };
+    let caption = match names.as_slice() {
+        [one] => format!("Requests over time under {one}: {unit}."),
+        [first, other, ..] => {
+            let why = if record.strategies.len() > 2 { ", which differs most from it" } else { "" };
+            format!("Requests over time: {first}, and {other}{why}; {unit}.")
+        }
+        [] => return None,
+    };
+    Some(Thumb { caption, plot })
+}
+
+/// One strategy's rectangle with its name above and its time below.
+struct Panel {
+    x: Scale,
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Panel {
+    fn new(c: &mut Canvas<'_>, record: &RunRecord, name: &str, left: f64, right: f64) -> Self {
+        // Room for half of the first tick's label, and for the last with its unit.
+        let x = Scale::linear(0.0, record.duration_s, left + 4.0, right - 18.0);
+        let panel = Self { x, left, right, top: 20.0, bottom: HEIGHT - 24.0 };
+        let fits =
+            (4..=name.chars().count()).rev().map(|n| shorten(name, n)).find(|n| width_px(n) * 1.08 < right - left);
+        c.bold((left, 8.0), &fits.unwrap_or_else(|| name.to_owned()), Anchor::Start, INK);
+        time_axis(c, &panel.x, panel.bottom, if right - left < 200.0 { 3 } else { 6 });
+        panel
+    }
+
+    fn events(&self, c: &mut Canvas<'_>, record: &RunRecord) {
+        for event in record.events.iter().filter(|e| (0.0..=record.duration_s).contains(&e.at_s)) {
+            let x = self.x.px(event.at_s);
+            c.line((x, self.top + 12.0), (x, self.bottom), EVENT, 1.0);
+        }
+    }
+}
+
+fn draw_bands(c: &mut Canvas<'_>, s: &StrategyRecord, columns: &Columns, panel: &Panel, peak: f64) {
+    let y = Scale::linear(0.0, peak * 1.02, panel.bottom, panel.top + 12.0);
+    c.line((panel.left + 4.0, y.px(peak)), (panel.right - 18.0, y.px(peak)), GRID, 0.5);
+    let mut floor = vec![0.0; columns.spans.len()];
+    for (n, &pod) in pods_of(s, Role::Server).iter().enumerate() {
+        let rates = columns.rates(buckets(s, pod));
+        let ceiling: Vec<f64> = floor.iter().zip(&rates).map(|(a, b)| a + b).collect();
+        if rates.iter().any(|r| *r > 0.0) {
+            let top = edge(&ceiling, columns, panel, &y);
+            let mut outline = top.clone();
+            outline.extend(edge(&floor, columns, panel, &y).into_iter().rev());
+            c.area(&outline, series(n));
+            c.path(&top, PAPER, 0.5);
+        }
+        floor = ceiling;
+    }
+    c.text((panel.left, y.px(peak) - 7.0), &format!("{} per s", short(peak.round())), Anchor::Start, MUTED);
+}
+
+fn edge(values: &[f64], columns: &Columns, panel: &Panel, y: &Scale) -> Vec<(f64, f64)> {
+    values
+        .iter()
+        .zip(&columns.spans)
+        .flat_map(|(v, (from, to))| {
+            // Level at both ends of the run, else through the middles of the columns.
+            let first = (*from == 0.0).then(|| (panel.x.px(*from), y.px(*v)));
+            let last = columns.spans.last().is_some_and(|end| end.1 == *to).then(|| (panel.x.px(*to), y.px(*v)));
+            first.into_iter().chain([(panel.x.px((from + to) / 2.0), y.px(*v))]).chain(last)
+        })
+        .collect()
+}
+
+fn draw_heat(c: &mut Canvas<'_>, s: &StrategyRecord, all: &[&StrategyRecord], columns: &Columns, panel: &Panel) {
+    let rows_of = |s: &StrategyRecord| {
+        let pods = pods_of(s, Role::Server);
+        heat_rates(s, &pods, pods.len().div_ceil(ROWS).max(1), columns)
+    };
+    // One scale for both.
+    let every: Vec<Vec<Option<f64>>> = all.iter().flat_map(|s| rows_of(s)).collect();
+    let (peak, _) = heat_peak(&every);
+    let rows = rows_of(s);
+    let top = panel.top + 12.0;
+    let row_px = (panel.bottom - top) / rows.len().max(1) as f64;
+    let mut cells: Vec<(usize, f64, f64, f64)> = Vec::new();
+    for (r, row) in rows.iter().enumerate() {
+        let y = top + r as f64 * row_px;
+        for (cell, (from, to)) in row.iter().zip(&columns.spans) {
+            let Some(rate) = cell else { continue };
+            let level = heat_level(if peak > 0.0 { rate / peak } else { 0.0 });
+            match cells.last_mut() {
+                Some(last) if last.0 == level && last.2 == *from && last.3 == y => last.2 = *to,
+                _ => cells.push((level, *from, *to, y)),
+            }
+        }
+    }
+    // By level: neighbouring rectangles of one colour become one path.
+    cells.sort_by_key(|cell| cell.0);
+    for (level, from, to, y) in cells {
+        c.rect((panel.x.px(from), y), (panel.x.px(to), y + row_px), heat(level));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_pod_is_the_busy_one_makes_no_difference() {
+        // Ranked, so both are 30 and nothing.
+        assert_eq!(distance(&[vec![30.0, 0.0, 0.0]], &[vec![30.0, 0.0, 0.0]]), 0.0);
+        // From all on one to even: 20 of 30 move.
+        assert_eq!(distance(&[vec![30.0, 0.0, 0.0]], &[vec![10.0, 10.0, 10.0]]), 20.0);
+        // 6 requests that one strategy does not serve are 6, wherever they are missing.
+        assert_eq!(distance(&[vec![10.0, 10.0, 10.0]], &[vec![8.0, 8.0, 8.0]]), 6.0);
+        // One pod more with an even part: 7.5 at the fourth rank came from the others.
+        assert_eq!(distance(&[vec![10.0, 10.0, 10.0]], &[vec![7.5, 7.5, 7.5, 7.5]]), 7.5);
+    }
+}
