@@ -27,5 +27,5 @@ pub mod verdict;
 pub mod write;
 
 pub use measure::{Measure, Pods, imbalance, jain, measure};
-pub use record::RunRecord;
+pub use record::{RunRecord, Times};
 pub use write::{Paths, WriteError, write};

@@ -1,18 +1,20 @@
 //! One number out of a strategy's record, as an expectation names it.
 //!
-//! Run-wide metrics (`requests.*`, `latency_ms.*`, `node_hops.*`, `connections.*`) are read from the record. Metrics of
-//! pods are counted from the timeline over the buckets that lie wholly inside the window, for the pods that existed at
-//! some time in it; so a window that begins inside a bucket leaves that bucket out rather than counting what happened
-//! before.
+//! Run-wide metrics (`requests.*`, `latency_ms.*`, `node_hops.*`, `connections.*`) are read from the record; they are of the
+//! requests issued after the warm-up. With a window they are counted from the timeline, as metrics of pods are: over the
+//! buckets that lie wholly inside it, so a window that begins inside a bucket leaves that bucket out rather than counting
+//! what happened before. Pods are those that existed at some time in it.
 
 use crate::number::short;
-use crate::record::{PodRecord, StrategyRecord};
+use crate::record::{PodRecord, StrategyRecord, Times};
 
 /// Every metric [`measure`] knows.
 pub const METRICS: &[&str] = &[
     "requests.started",
     "requests.ok",
     "requests.failed",
+    "requests.error_rate",
+    "goodput_per_s",
     "latency_ms.mean",
     "latency_ms.p50",
     "latency_ms.p90",
@@ -60,7 +62,7 @@ pub struct Measure {
     pub deployments: Vec<String>,
     /// Which of their pods; for metrics of pods.
     pub pods: Pods,
-    /// Start of the window; `None` is the start of the run.
+    /// Start of the window; `None` is the end of the warm-up.
     pub from_s: Option<f64>,
     /// End of the window; `None` is the end of the run.
     pub until_s: Option<f64>,
@@ -70,15 +72,15 @@ impl Measure {
     /// The words a reader can check: `share.max of new server pods from 60 s`.
     #[must_use]
     pub fn describe(&self) -> String {
-        if !is_of_pods(&self.metric) {
-            return self.metric.clone();
+        let mut words = self.metric.clone();
+        if is_of_pods(&self.metric) {
+            let which = match self.pods {
+                Pods::All => "",
+                Pods::Initial => "initial ",
+                Pods::New => "new ",
+            };
+            words.push_str(&format!(" of {which}{} pods", self.deployments.join(" and ")));
         }
-        let which = match self.pods {
-            Pods::All => "",
-            Pods::Initial => "initial ",
-            Pods::New => "new ",
-        };
-        let mut words = format!("{} of {which}{} pods", self.metric, self.deployments.join(" and "));
         if let Some(from) = self.from_s {
             words.push_str(&format!(" from {} s", short(from)));
         }
@@ -99,22 +101,80 @@ impl Measure {
 
 /// Whether a metric is about the pods of deployments rather than the whole run.
 fn is_of_pods(metric: &str) -> bool {
-    !["requests.", "latency_ms.", "node_hops.", "connections."].iter().any(|prefix| metric.starts_with(prefix))
+    let of_run = ["requests.", "goodput_per_s", "latency_ms.", "node_hops.", "connections."];
+    !of_run.iter().any(|prefix| metric.starts_with(prefix))
 }
 
 /// Measures; `None` where there is nothing to measure (no pods, no requests, a pod that never got one) and for a
 /// metric that is not in [`METRICS`].
 #[must_use]
-pub fn measure(strategy: &StrategyRecord, interval_s: f64, what: &Measure) -> Option<f64> {
-    if is_of_pods(&what.metric) { of_pods(strategy, interval_s, what) } else { of_run(strategy, &what.metric) }
+pub fn measure(strategy: &StrategyRecord, times: Times, what: &Measure) -> Option<f64> {
+    let window = Window::of(times, what);
+    if is_of_pods(&what.metric) {
+        of_pods(strategy, window, what)
+    } else if what.from_s.is_none() && what.until_s.is_none() {
+        of_run(strategy, times, &what.metric)
+    } else {
+        of_window(strategy, window, &what.metric)
+    }
 }
 
-fn of_run(s: &StrategyRecord, metric: &str) -> Option<f64> {
+/// The part of a timeline that is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    from_s: f64,
+    until_s: f64,
+    interval_s: f64,
+    duration_s: f64,
+}
+
+impl Window {
+    fn of(times: Times, what: &Measure) -> Self {
+        Self::between(times, what.from_s.unwrap_or(times.warm_up_s), what.until_s.unwrap_or(f64::INFINITY))
+    }
+
+    pub(crate) fn between(Times { interval_s, duration_s, .. }: Times, from_s: f64, until_s: f64) -> Self {
+        // The end of the run closes the last bucket, even if that one is shorter.
+        let until_s = if until_s >= duration_s { f64::INFINITY } else { until_s };
+        Self { from_s, until_s, interval_s, duration_s }
+    }
+
+    /// Whether bucket `b` lies wholly inside.
+    fn holds(&self, b: usize) -> bool {
+        // Bucket borders are products of binary fractions: 3 · 0.1 is 0.30000000000000004.
+        let slack = self.interval_s.abs() * 1e-6;
+        b as f64 * self.interval_s >= self.from_s - slack && (b + 1) as f64 * self.interval_s <= self.until_s + slack
+    }
+
+    /// The values of a series' buckets inside.
+    fn values<T: Copy>(self, series: &[T]) -> impl Iterator<Item = T> {
+        series.iter().copied().enumerate().filter(move |&(b, _)| self.holds(b)).map(|(_, value)| value)
+    }
+
+    pub(crate) fn sum(self, series: &[u32]) -> u64 {
+        self.values(series).map(u64::from).sum()
+    }
+
+    /// Seconds that the buckets of a series inside cover; the last may be shorter than the others.
+    fn seconds(self, series: &[u32]) -> f64 {
+        let width = |b: usize| self.interval_s.min(self.duration_s - b as f64 * self.interval_s).max(0.0);
+        (0..series.len()).filter(|&b| self.holds(b)).map(width).sum()
+    }
+}
+
+/// Failed over ended, `None` if nothing ended.
+fn error_rate(failed: u64, ended: u64) -> Option<f64> {
+    (ended > 0).then(|| failed as f64 / ended as f64)
+}
+
+fn of_run(s: &StrategyRecord, times: Times, metric: &str) -> Option<f64> {
     let after_ok = |value: f64| (s.requests.ok > 0).then_some(value);
     match metric {
         "requests.started" => Some(s.requests.started as f64),
         "requests.ok" => Some(s.requests.ok as f64),
         "requests.failed" => Some(s.requests.failed as f64),
+        "requests.error_rate" => error_rate(s.requests.failed, s.requests.ok.saturating_add(s.requests.failed)),
+        "goodput_per_s" => (times.measured_s() > 0.0).then(|| s.requests.ok as f64 / times.measured_s()),
         "latency_ms.mean" => after_ok(s.latency_ms.mean),
         "latency_ms.p50" => after_ok(s.latency_ms.p50),
         "latency_ms.p90" => after_ok(s.latency_ms.p90),
@@ -131,16 +191,31 @@ fn of_run(s: &StrategyRecord, metric: &str) -> Option<f64> {
     }
 }
 
-fn of_pods(s: &StrategyRecord, interval_s: f64, what: &Measure) -> Option<f64> {
-    let from_s = what.from_s.unwrap_or(0.0);
-    let until_s = what.until_s.unwrap_or(f64::INFINITY);
+/// What a window leaves of a run-wide metric: requests by the bucket they were issued or ended in. `None` for metrics that
+/// cannot be cut, and where a record has no such series.
+fn of_window(s: &StrategyRecord, window: Window, metric: &str) -> Option<f64> {
+    let t = &s.timeline;
+    let (ok, failed) = (window.sum(&t.ok), window.sum(&t.failed));
+    match metric {
+        "requests.started" => (!t.started.is_empty()).then(|| window.sum(&t.started) as f64),
+        "requests.ok" => Some(ok as f64),
+        "requests.failed" => Some(failed as f64),
+        "requests.error_rate" => error_rate(failed, ok + failed),
+        "goodput_per_s" => Some(window.seconds(&t.ok)).filter(|s| *s > 0.0).map(|seconds| ok as f64 / seconds),
+        _ => None,
+    }
+}
+
+fn of_pods(s: &StrategyRecord, window: Window, what: &Measure) -> Option<f64> {
     let in_window: Vec<(&PodRecord, u64)> = s
         .pods
         .iter()
         .enumerate()
         .filter(|(_, pod)| what.deployments.contains(&pod.deployment))
-        .filter(|(_, pod)| pod.created_s < until_s && pod.removed_s.is_none_or(|removed| removed > from_s))
-        .map(|(i, pod)| (pod, requests_between(s, i, interval_s, from_s, until_s)))
+        .filter(|(_, pod)| {
+            pod.created_s < window.until_s && pod.removed_s.is_none_or(|removed| removed > window.from_s)
+        })
+        .map(|(i, pod)| (pod, requests_in(s, i, window)))
         .collect();
     let of_all = in_window.iter().fold(0u64, |sum, &(_, n)| sum.saturating_add(n));
     let selected: Vec<(&PodRecord, u64)> = in_window.into_iter().filter(|(pod, _)| what.selects(pod)).collect();
@@ -172,17 +247,9 @@ fn of_pods(s: &StrategyRecord, interval_s: f64, what: &Measure) -> Option<f64> {
     }
 }
 
-/// Requests of pod `i` in the buckets wholly inside `from_s..until_s`.
-pub(crate) fn requests_between(s: &StrategyRecord, i: usize, interval_s: f64, from_s: f64, until_s: f64) -> u64 {
-    // Bucket borders are products of binary fractions: 3 · 0.1 is 0.30000000000000004.
-    let slack = interval_s.abs() * 1e-6;
-    let buckets = s.timeline.requests_per_pod.get(i).map_or(&[][..], Vec::as_slice);
-    buckets
-        .iter()
-        .enumerate()
-        .filter(|&(b, _)| b as f64 * interval_s >= from_s - slack && (b + 1) as f64 * interval_s <= until_s + slack)
-        .map(|(_, &n)| u64::from(n))
-        .sum()
+/// Requests of pod `i` in the buckets wholly inside a window.
+pub(crate) fn requests_in(s: &StrategyRecord, i: usize, window: Window) -> u64 {
+    s.timeline.requests_per_pod.get(i).map_or(0, |series| window.sum(series))
 }
 
 fn smallest(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -268,14 +335,19 @@ mod tests {
                     vec![0, 0, 0, 2],
                     vec![20, 20, 20, 10],
                 ],
+                started: vec![21, 20, 20, 10],
+                ok: vec![20, 20, 19, 10],
+                failed: vec![0, 0, 1, 0],
                 ..Timeline::default()
             },
         }
     }
 
+    const RUN: Times = Times { duration_s: 3.5, interval_s: 1.0, warm_up_s: 0.0 };
+
     fn of(metric: &str, pods: Pods, from_s: Option<f64>, until_s: Option<f64>) -> Option<f64> {
         let what = Measure { metric: metric.to_owned(), deployments: vec!["server".to_owned()], pods, from_s, until_s };
-        measure(&strategy(), 1.0, &what)
+        measure(&strategy(), RUN, &what)
     }
 
     #[test]
@@ -307,6 +379,42 @@ mod tests {
         assert_eq!(of("pods.requests", Pods::All, Some(1.5), Some(1.9)), Some(0.0));
         assert_eq!(of("share", Pods::All, Some(1.5), Some(1.9)), None);
         assert_eq!(of("imbalance", Pods::All, Some(1.5), Some(1.9)), None);
+    }
+
+    #[test]
+    fn the_run_has_windows_too() {
+        let of = |metric: &str, from_s, until_s| of(metric, Pods::All, from_s, until_s);
+        assert_eq!(of("requests.started", Some(1.0), Some(3.0)), Some(40.0));
+        assert_eq!(of("requests.ok", Some(2.0), None), Some(29.0));
+        assert_eq!(of("requests.failed", None, Some(2.0)), Some(0.0));
+        // 1 of 19 + 1.
+        assert_eq!(of("requests.error_rate", Some(2.0), Some(3.0)), Some(0.05));
+        assert_eq!(of("requests.error_rate", None, None), Some(0.01), "1 of 99 + 1, as the record has it");
+        assert_eq!(of("requests.error_rate", Some(1.2), Some(1.8)), None, "no bucket, nothing ended");
+        // The last bucket is half a second long: 19 + 10 in 1.5 s.
+        assert_eq!(of("goodput_per_s", Some(2.0), None), Some(29.0 / 1.5));
+        assert_eq!(of("goodput_per_s", Some(2.0), Some(3.5)), Some(29.0 / 1.5), "the end of the run closes it");
+        assert_eq!(of("goodput_per_s", None, None), Some(99.0 / 3.5));
+        // A distribution cannot be cut.
+        assert_eq!(of("latency_ms.p99", Some(1.0), None), None);
+    }
+
+    #[test]
+    fn what_is_of_pods_begins_after_the_warm_up() {
+        let measure = |metric: &str, from_s| {
+            let what = Measure {
+                metric: metric.to_owned(),
+                deployments: vec!["server".to_owned()],
+                from_s,
+                ..Measure::default()
+            };
+            measure(&strategy(), Times { warm_up_s: 2.0, ..RUN }, &what)
+        };
+        // 10 + 10 + 0 and 4 + 4 + 2.
+        assert_eq!(measure("pods.requests", None), Some(30.0));
+        assert_eq!(measure("pods.requests", Some(0.0)), Some(70.0), "unless it is asked for");
+        assert_eq!(measure("goodput_per_s", None), Some(99.0 / 1.5));
+        assert_eq!(measure("requests.ok", None), Some(99.0), "the record leaves the warm-up out by itself");
     }
 
     #[test]
@@ -353,10 +461,10 @@ mod tests {
             deployments: vec!["server".to_owned()],
             ..Measure::default()
         };
-        assert_eq!(measure(&s, 1.0, &what("time_to_traffic_s.max")), None);
-        assert_eq!(measure(&s, 1.0, &what("time_to_traffic_s.mean")), None);
-        assert_eq!(measure(&s, 1.0, &what("first_request_s.max")), None);
-        assert_eq!(measure(&s, 1.0, &what("time_to_traffic_s.min")), Some(0.1));
+        assert_eq!(measure(&s, RUN, &what("time_to_traffic_s.max")), None);
+        assert_eq!(measure(&s, RUN, &what("time_to_traffic_s.mean")), None);
+        assert_eq!(measure(&s, RUN, &what("first_request_s.max")), None);
+        assert_eq!(measure(&s, RUN, &what("time_to_traffic_s.min")), Some(0.1));
     }
 
     #[test]
@@ -364,9 +472,9 @@ mod tests {
         let mut s = strategy();
         s.requests.ok = 0;
         let what = |metric: &str| Measure { metric: metric.to_owned(), ..Measure::default() };
-        assert_eq!(measure(&s, 1.0, &what("latency_ms.p99")), None);
-        assert_eq!(measure(&s, 1.0, &what("node_hops.mean")), None);
-        assert_eq!(measure(&s, 1.0, &what("requests.ok")), Some(0.0));
+        assert_eq!(measure(&s, RUN, &what("latency_ms.p99")), None);
+        assert_eq!(measure(&s, RUN, &what("node_hops.mean")), None);
+        assert_eq!(measure(&s, RUN, &what("requests.ok")), Some(0.0));
     }
 
     #[test]
@@ -384,6 +492,10 @@ mod tests {
         what.pods = Pods::All;
         assert_eq!(what.describe(), "share.max of server and canary pods from 60 s until 90.5 s");
         what.metric = "latency_ms.p99".to_owned();
+        (what.from_s, what.until_s) = (None, None);
         assert_eq!(what.describe(), "latency_ms.p99");
+        what.metric = "requests.failed".to_owned();
+        what.until_s = Some(30.0);
+        assert_eq!(what.describe(), "requests.failed until 30 s");
     }
 }

@@ -33,6 +33,9 @@ pub struct RunRecord {
     pub duration_s: f64,
     /// Width of a timeline bucket.
     pub interval_s: f64,
+    /// Requests issued before are in the timeline only. 0 in records of before this field.
+    #[serde(default)]
+    pub warm_up_s: f64,
     /// The command that gives this record again.
     pub reproduce: String,
     /// What happened by the scenario's own timeline, in order.
@@ -44,6 +47,33 @@ pub struct RunRecord {
     /// The figures over several seeds, if the run was replicated; all else in the record is of the first seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replications: Option<Replications>,
+}
+
+/// When a run's figures are of.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Times {
+    /// Length of the run.
+    pub duration_s: f64,
+    /// Width of a timeline bucket.
+    pub interval_s: f64,
+    /// Requests issued before are in the timeline only.
+    pub warm_up_s: f64,
+}
+
+impl Times {
+    /// Seconds that the figures are of.
+    #[must_use]
+    pub fn measured_s(&self) -> f64 {
+        self.duration_s - self.warm_up_s
+    }
+}
+
+impl RunRecord {
+    /// When its figures are of.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times { duration_s: self.duration_s, interval_s: self.interval_s, warm_up_s: self.warm_up_s }
+    }
 }
 
 /// An event of the scenario's timeline.
@@ -62,7 +92,7 @@ pub struct StrategyRecord {
     pub name: String,
     /// What it is in a few words: "client · round_robin · dns".
     pub summary: String,
-    /// Requests of the clients.
+    /// Requests of the clients issued after the warm-up.
     pub requests: Requests,
     /// Why requests failed: gRPC status name and how many.
     pub errors: Vec<ErrorCount>,
@@ -72,11 +102,11 @@ pub struct StrategyRecord {
     pub latency_quantiles: Vec<Quantile>,
     /// Borders between nodes that a request crossed on its way to the server that answered (one way).
     pub node_hops: Hops,
-    /// Connections of clients and proxies, to whatever they call.
+    /// Connections of clients and proxies, to whatever they call, of the whole run.
     pub connections: Connections,
-    /// Most requests of a pod of the called service over the mean of all its pods; 1 is even.
+    /// Most requests of a pod of the called service over the mean of all its pods, after the warm-up; 1 is even.
     pub imbalance: f64,
-    /// Jain's fairness index of requests over the called service's pods: (Σx)² / (n·Σx²); 1 is even, 1/n is one pod.
+    /// Jain's fairness index of the same requests over the called service's pods: (Σx)² / (n·Σx²); 1 is even, 1/n is one pod.
     pub jain: f64,
     /// Every pod that ever existed, in order of creation.
     pub pods: Vec<PodRecord>,
@@ -205,11 +235,14 @@ pub struct PodRecord {
     pub removed_s: Option<f64>,
 }
 
-/// Series with one value per bucket of `interval_s`; bucket i covers i·interval_s up to (i+1)·interval_s.
+/// Series with one value per bucket of `interval_s`; bucket i covers i·interval_s up to (i+1)·interval_s. The warm-up is in them.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Timeline {
     /// Requests each pod received: in the order of `pods`, then by bucket.
     pub requests_per_pod: Vec<Vec<u32>>,
+    /// Requests that clients issued; empty in records of before this field.
+    #[serde(default)]
+    pub started: Vec<u32>,
     /// Requests that ended OK.
     pub ok: Vec<u32>,
     /// Requests that failed.

@@ -1,7 +1,7 @@
 //! The figures that the terminal table, the verdict and the page share: one row a strategy, how far new pods were
 //! reached, and how evenly the load is spread once the last change has settled.
 
-use crate::measure::{imbalance, requests_between};
+use crate::measure::{Window, imbalance, requests_in};
 use crate::number;
 use crate::record::{EventRecord, ExpectationRecord, PodRecord, ReplicatedStrategy, Role, RunRecord, StrategyRecord};
 use crate::statistics::{
@@ -65,7 +65,7 @@ pub(crate) fn rows(record: &RunRecord) -> Vec<Row<'_>> {
                 p99_ms: p99(s),
                 p999_ms: ok(s.latency_ms.p999),
                 error_part: (ended > 0).then(|| s.requests.failed as f64 / ended as f64),
-                goodput_per_s: (record.duration_s > 0.0).then(|| s.requests.ok as f64 / record.duration_s),
+                goodput_per_s: Some(record.times().measured_s()).filter(|t| *t > 0.0).map(|t| s.requests.ok as f64 / t),
                 imbalance: (ended > 0).then_some(s.imbalance),
                 first_traffic: first_traffic(record, s),
                 hops: ok(s.node_hops.mean),
@@ -212,7 +212,8 @@ pub(crate) fn spread(record: &RunRecord, s: &StrategyRecord) -> Option<Spread> {
     if interval_s <= 0.0 || !interval_s.is_finite() {
         return None;
     }
-    let settled_s = new_pods(s, Role::Server).filter_map(|p| p.first_request_s.or(p.ready_s)).fold(0.0, f64::max);
+    let settled_s =
+        new_pods(s, Role::Server).filter_map(|p| p.first_request_s.or(p.ready_s)).fold(record.warm_up_s, f64::max);
     let from_s = (settled_s / interval_s - 1e-6).ceil().max(0.0) * interval_s;
     let mut pods = Vec::new();
     for (i, pod) in s.pods.iter().enumerate().filter(|(_, p)| p.role == Role::Server) {
@@ -220,12 +221,18 @@ pub(crate) fn spread(record: &RunRecord, s: &StrategyRecord) -> Option<Spread> {
             && (pod.ready_s.is_some_and(|ready| ready <= from_s) || pod.first_request_s.is_some())
             && pod.removed_s.is_none_or(|removed| removed >= record.duration_s);
         if there {
-            pods.push((i, requests_between(s, i, interval_s, from_s, f64::INFINITY)));
+            pods.push((i, requests_in(s, i, Window::between(record.times(), from_s, f64::INFINITY))));
         }
     }
     let counts: Vec<u64> = pods.iter().map(|&(_, n)| n).collect();
     let total = counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
     (total > 0).then(|| Spread { from_s, imbalance: imbalance(&counts), pods, total })
+}
+
+/// "the first 20 s are warm-up and not in the figures"; nothing without a warm-up.
+pub(crate) fn warm_up(record: &RunRecord) -> Option<String> {
+    let words = |s: f64| format!("the first {} s are warm-up and not in the figures", number::short(s));
+    (record.warm_up_s > 0.0).then(|| words(record.warm_up_s))
 }
 
 /// The columns of the comparison, each with how its figure is spelt and which is best.
@@ -234,7 +241,7 @@ pub(crate) const COLUMNS: [Column; 10] = [
     Column { head: "p99", unit: "ms", long: "99th percentile of latency" },
     Column { head: "p99.9", unit: "ms", long: "99.9th percentile of latency" },
     Column { head: "errors", unit: "", long: "failed requests over ended ones" },
-    Column { head: "goodput", unit: "per s", long: "requests that ended OK per second of the run" },
+    Column { head: "goodput", unit: "per s", long: "requests that ended OK per second" },
     Column { head: "imbalance", unit: "max/mean", long: "busiest server pod over the mean, whole run; 1 is even" },
     Column {
         head: "new pods",

@@ -4,7 +4,8 @@
 
 use crate::number::sig5;
 use crate::record::{ExpectationRecord, RunRecord};
-use crate::summary::{COLUMNS, Cell, cells, gaps, words};
+use crate::summary::{COLUMNS, Cell, cells, gaps, warm_up, words};
+use crate::verdict::sentence_case;
 
 const BOLD: &str = "\x1b[1m";
 const GREEN: &str = "\x1b[32m";
@@ -50,6 +51,9 @@ fn comparison(record: &RunRecord, colour: bool) -> String {
             let intervals = intervals.map(|(cell, &w)| right(cell.interval.as_deref().unwrap_or_default(), w));
             line(&mut out, &left("", name_width), intervals);
         }
+    }
+    if let Some(words) = warm_up(record) {
+        out.push_str(&format!("\n{}.\n", sentence_case(&words)));
     }
     if let Some(replications) = &record.replications {
         out.push_str(&format!(

@@ -210,6 +210,7 @@ mod tests {
             seed: 1,
             duration_s: 1.0,
             interval_s: 1.0,
+            warm_up_s: 0.0,
             reproduce: "cargo run -p sim -- scenarios/empty.toml".to_owned(),
             events: Vec::new(),
             strategies: Vec::new(),

@@ -55,14 +55,14 @@ fn timeline(number: BoxedStrategy<f64>) -> impl Strategy<Value = Timeline> {
     let counts = || vec(prop_oneof![0..50u32, Just(u32::MAX)], 0..6);
     (
         vec(counts(), 0..16),
-        counts(),
-        counts(),
+        [counts(), counts(), counts()],
         vec(option::of(number.clone()), 0..6),
         vec(option::of(number.clone()), 0..6),
         counts(),
     )
-        .prop_map(|(requests_per_pod, ok, failed, p50_ms, p99_ms, connections)| Timeline {
+        .prop_map(|(requests_per_pod, [started, ok, failed], p50_ms, p99_ms, connections)| Timeline {
             requests_per_pod,
+            started,
             ok,
             failed,
             p50_ms,
@@ -142,42 +142,45 @@ fn replications(number: BoxedStrategy<f64>) -> impl Strategy<Value = Replication
 
 fn record(number: BoxedStrategy<f64>) -> impl Strategy<Value = RunRecord> {
     (
-        (word(), word(), number.clone(), number.clone()),
+        (word(), word(), number.clone(), number.clone(), number.clone()),
         vec((number.clone(), word()), 0..5),
         vec(strategy(number.clone()), 0..4),
         vec((word(), word(), option::of(number.clone()), any::<bool>(), option::of(held())), 0..9),
         option::of(replications(number.clone())),
     )
-        .prop_map(|((scenario, title, duration_s, interval_s), events, strategies, expectations, replications)| {
-            RunRecord {
-                version: RECORD_VERSION,
-                scenario,
-                scenario_hash: String::new(),
-                scenario_text: title.clone(),
-                title,
-                host: "sim".to_owned(),
-                program: String::new(),
-                seed: 0,
-                duration_s,
-                interval_s,
-                reproduce: String::new(),
-                events: events.into_iter().map(|(at_s, label)| EventRecord { at_s, label }).collect(),
-                strategies,
-                expectations: expectations
-                    .into_iter()
-                    .map(|(text, strategy, measured, holds, held)| ExpectationRecord {
-                        text,
-                        strategy,
-                        metric: String::new(),
-                        bound: String::new(),
-                        measured,
-                        holds,
-                        held,
-                    })
-                    .collect(),
-                replications,
-            }
-        })
+        .prop_map(
+            |((scenario, title, duration_s, interval_s, warm_up_s), events, strategies, expectations, replications)| {
+                RunRecord {
+                    version: RECORD_VERSION,
+                    scenario,
+                    scenario_hash: String::new(),
+                    scenario_text: title.clone(),
+                    title,
+                    host: "sim".to_owned(),
+                    program: String::new(),
+                    seed: 0,
+                    duration_s,
+                    interval_s,
+                    warm_up_s,
+                    reproduce: String::new(),
+                    events: events.into_iter().map(|(at_s, label)| EventRecord { at_s, label }).collect(),
+                    strategies,
+                    expectations: expectations
+                        .into_iter()
+                        .map(|(text, strategy, measured, holds, held)| ExpectationRecord {
+                            text,
+                            strategy,
+                            metric: String::new(),
+                            bound: String::new(),
+                            measured,
+                            holds,
+                            held,
+                        })
+                        .collect(),
+                    replications,
+                }
+            },
+        )
 }
 
 proptest! {
@@ -201,7 +204,7 @@ proptest! {
                     let what = Measure {
                         metric: (*metric).to_owned(), deployments: vec!["server".to_owned()], pods, from_s, until_s,
                     };
-                    let _ = measure(s, record.interval_s, &what);
+                    let _ = measure(s, record.times(), &what);
                     let _ = what.describe();
                 }
             }

@@ -6,7 +6,7 @@ use lb_core::Nanos;
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
     self, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile, RECORD_VERSION, RunRecord,
-    StrategyRecord,
+    StrategyRecord, Times,
 };
 use scenarios::{Expect, PodSet, Scenario};
 
@@ -18,7 +18,10 @@ impl World<'_> {
     pub(crate) fn record(self) -> StrategyRecord {
         let parts = self.into_parts();
         let recorder = parts.recorder;
-        let called: Vec<u64> = parts.pods.iter().filter(|p| p.role == Role::Server).map(|p| p.pod.requests).collect();
+        let warm_up = recorder.warm_up_buckets();
+        let after = |series: &[u32]| series.iter().skip(warm_up).map(|&n| u64::from(n)).sum();
+        let servers = parts.pods.iter().filter(|p| p.role == Role::Server);
+        let called: Vec<u64> = servers.map(|p| after(&p.pod.series)).collect();
         let mut of_deployment: BTreeMap<&str, u64> = BTreeMap::new();
         for p in &parts.pods {
             *of_deployment.entry(p.deployment).or_default() += p.pod.requests;
@@ -104,11 +107,20 @@ pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec
         seed: options.seed,
         duration_s: scenario.duration.as_secs_f64(),
         interval_s: scenario.interval.as_secs_f64(),
+        warm_up_s: scenario.warm_up.as_secs_f64(),
         reproduce: options.reproduce.clone(),
         events: timeline.map(|(at, label)| EventRecord { at_s: at.as_secs_f64(), label }).collect(),
         strategies,
         expectations,
         replications: None,
+    }
+}
+
+fn times(scenario: &Scenario) -> Times {
+    Times {
+        duration_s: scenario.duration.as_secs_f64(),
+        interval_s: scenario.interval.as_secs_f64(),
+        warm_up_s: scenario.warm_up.as_secs_f64(),
     }
 }
 
@@ -127,7 +139,7 @@ fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecor
     };
     let value = |name: &str| {
         let strategy = strategies.iter().find(|s| s.name == name)?;
-        measure(strategy, scenario.interval.as_secs_f64(), &what)
+        measure(strategy, times(scenario), &what)
     };
     let measured = match &expect.against {
         None => value(&expect.strategy),

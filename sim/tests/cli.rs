@@ -538,3 +538,26 @@ scenarios/policies/a-seed.toml: has the name of scenarios/a-seed.toml, and so it
 "#]]);
     assert!(!dir.path().join("out").exists());
 }
+
+#[test]
+fn a_warm_up_is_in_the_timeline_and_in_no_figure() {
+    // A batch of 3 every 0.1 s and a little more: 40 of them in 4 s, 20 in the last 2 s.
+    let dir = folder(&SCENARIO.replace("duration", "warm_up = \"2s\"\nduration"));
+    let text = stdout(&sim(dir.path(), &["small.toml"]).code(0));
+    assert!(text.contains("\nThe first 2 s are warm-up and not in the figures.\n"), "{text}");
+    assert!(text.contains("share.max of server pods: 1, expected"), "{text}");
+    let record: reports::RunRecord =
+        serde_json::from_slice(file(&files(dir.path()), "run.json")).expect("a run record");
+    for s in &record.strategies {
+        let sum = |series: &[u32]| series.iter().map(|&n| u64::from(n)).sum::<u64>();
+        let after = &s.timeline.started[2..];
+        assert_eq!(s.requests.started, sum(after), "{}", s.name);
+        assert!(sum(&s.timeline.started) > s.requests.started + 50, "{}: the timeline has all", s.name);
+        // What was under way at the border ends after it and is not counted: at most a batch.
+        assert!((sum(&s.timeline.ok[2..]) - 3..=sum(&s.timeline.ok[2..])).contains(&s.requests.ok), "{}", s.name);
+    }
+    let goodput = record.strategies[0].requests.ok as f64 / 2.0;
+    assert!((28.0..=30.0).contains(&goodput), "{goodput} per s over the 2 s that are left");
+    let page = String::from_utf8_lossy(file(&files(dir.path()), "index.html")).into_owned();
+    assert!(page.contains("The first 2 s are warm-up and not in the figures."));
+}

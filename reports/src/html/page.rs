@@ -9,7 +9,7 @@ use super::text::{escape, escape_lines, keep_units};
 use super::{counts, latency, percentile, requests, shares, stages, tables};
 use crate::number::{count, plural, short};
 use crate::record::{Role, RunRecord, StrategyRecord};
-use crate::summary::PATIENCE_S;
+use crate::summary::{self, PATIENCE_S};
 use crate::verdict;
 
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -210,6 +210,12 @@ fn notes(record: &RunRecord) -> Vec<String> {
         ),
         "Node hops count one way, from the client to the server that answered.".to_owned(),
     ];
+    if let Some(words) = summary::warm_up(record) {
+        notes.push(format!(
+            "{}: requests issued in it are in the shaded part of the time plots only. Connections, pods and the moments of their lives are of the whole run.",
+            verdict::sentence_case(&words)
+        ));
+    }
     if record.host == "sim" {
         notes.push(
             "The cluster is a model in virtual time. Whatever it does not model (kernel, network loss, noisy neighbours) is not in these figures; the choice of a backend is made by the same code as in the live programs.".to_owned(),

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::text::{escape, keep_units};
 use crate::number::{count, percent, short, sig5};
 use crate::record::{ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
-use crate::summary::{COLUMNS, cells, gaps, words};
+use crate::summary::{COLUMNS, cells, gaps, warm_up, words};
+use crate::verdict::sentence_case;
 
 /// Expectations on the first screen; what is beyond goes into details, failed ones never.
 const SHOWN: usize = 6;
@@ -121,6 +122,7 @@ pub(super) fn comparison(record: &RunRecord) -> String {
         ),
         (Some(r), false) => format!("Means over {}; ± half a 95 % interval.", r.words()),
     };
+    warm_up(record).iter().for_each(|words| note.push_str(&format!(" {}.", sentence_case(words))));
     gaps(record).iter().for_each(|gap| note.push_str(&format!(" {}.", escape(gap))));
     scroll(
         "Comparison of strategies",

@@ -150,7 +150,12 @@ impl Panel {
         panel
     }
 
+    /// Events, and the shade of the warm-up.
     fn events(&self, c: &mut Canvas<'_>, record: &RunRecord) {
+        if record.warm_up_s > 0.0 {
+            let (from, to, top) = (self.x.px(0.0), self.x.px(record.warm_up_s), self.top + 12.0);
+            c.veil(&[(from, top), (to, top), (to, self.bottom), (from, self.bottom)], MUTED);
+        }
         for event in record.events.iter().filter(|e| (0.0..=record.duration_s).contains(&e.at_s)) {
             let x = self.x.px(event.at_s);
             c.line((x, self.top + 12.0), (x, self.bottom), EVENT, 1.0);

@@ -2,7 +2,7 @@
 
 use super::axis::Scale;
 use super::canvas::{Anchor, Canvas, Size};
-use super::colour::{EVENT, INK};
+use super::colour::{EVENT, INK, MUTED};
 use super::text::{shorten, width_px};
 use crate::number::short;
 use crate::record::RunRecord;
@@ -107,6 +107,8 @@ struct Placed {
 /// Labels in lanes where no text meets another text or another event's line; an event that finds no place in four lanes
 /// keeps its line only (the list of events at the end of the page has it).
 pub(super) struct Track {
+    /// Where the warm-up is.
+    warm_up: Option<(f64, f64)>,
     placed: Vec<Placed>,
     lines: Vec<f64>,
 }
@@ -117,7 +119,8 @@ const LANES: usize = 4;
 impl Track {
     pub(super) fn new(record: &RunRecord, frame: Frame, size: Size) -> Self {
         let scale = frame.scale(record);
-        let mut track = Self { placed: Vec::new(), lines: Vec::new() };
+        let warm_up = (record.warm_up_s > 0.0).then(|| (scale.px(0.0), scale.px(record.warm_up_s)));
+        let mut track = Self { warm_up, placed: Vec::new(), lines: Vec::new() };
         let within = |at_s: f64| at_s >= 0.0 && at_s <= record.duration_s;
         // From the right: a text runs to the right of its line, so an earlier event goes above the later ones it covers.
         for event in record.events.iter().rev().filter(|e| within(e.at_s)) {
@@ -162,8 +165,11 @@ impl Track {
         }
     }
 
-    /// The verticals through a plot.
+    /// The verticals through a plot, and the shade of the warm-up.
     pub(super) fn verticals(&self, c: &mut Canvas<'_>, top_px: f64, bottom_px: f64) {
+        if let Some((from, to)) = self.warm_up {
+            c.veil(&[(from, top_px), (to, top_px), (to, bottom_px), (from, bottom_px)], MUTED);
+        }
         for x in &self.lines {
             c.line((*x, top_px), (*x, bottom_px), EVENT, 1.0);
         }

@@ -106,6 +106,7 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         let burst = sample.failed > 0 && (58.0..66.0).contains(&at);
         let failed = if burst { sample.failed as f64 * interval_s / 8.0 } else { 0.0 };
         timeline.failed.push(failed.round() as u32);
+        timeline.started.push(sum);
         timeline.ok.push(sum.saturating_sub(failed.round() as u32));
         let load = if burst { 2.4 } else { 3.0 / using.len().max(1) as f64 };
         timeline.p50_ms.push((sum > 0).then(|| noise.around(sample.p50_ms * (0.8 + 0.2 * load), 0.08)));
@@ -194,6 +195,7 @@ pub(crate) fn record(scenario: &str, title: &str, strategies: Vec<StrategyRecord
         seed: 1,
         duration_s: DURATION_S,
         interval_s: 1.0,
+        warm_up_s: 0.0,
         reproduce: format!("cargo run -p sim -- scenarios/{scenario}.toml --seed 1"),
         events: vec![EventRecord { at_s: SCALE_AT_S, label: "scale server 3 → 5".to_owned() }],
         strategies,

@@ -25,6 +25,10 @@ pub struct Scenario {
     /// Width of the timeline's buckets.
     #[serde(default = "second")]
     pub interval: Nanos,
+    /// Figures begin here: requests issued earlier are in the timeline only, so that the filling of empty queues is not
+    /// taken for the steady state. A few times what the system takes to settle; a whole number of intervals. 0 s, our choice.
+    #[serde(default)]
+    pub warm_up: Nanos,
     /// Nodes, zones and how far apart they are.
     #[serde(default)]
     pub cluster: Cluster,
@@ -572,10 +576,11 @@ pub struct Expect {
     /// For metrics of pods: which of them.
     #[serde(default)]
     pub pods: PodSet,
-    /// For metrics of pods: count from here, a whole number of intervals.
+    /// For metrics that can be counted in a part of the run: count from here, a whole number of intervals. The end of
+    /// the warm-up by default.
     #[serde(default)]
     pub from: Option<Nanos>,
-    /// For metrics of pods: count up to here, a whole number of intervals.
+    /// For metrics that can be counted in a part of the run: count up to here, a whole number of intervals.
     #[serde(default)]
     pub until: Option<Nanos>,
 }

@@ -164,7 +164,7 @@ impl World<'_> {
     pub(super) fn begin_call(&mut self, call: Call) -> Id<Call> {
         let load = self.client(call.client).load as usize;
         let id = self.calls.insert(call);
-        self.recorder.requests.started += 1;
+        self.recorder.started(self.queue.now());
         if let Some(lane) = self.lanes.deadlines[load] {
             self.queue.after(lane, Event::Deadline(id));
         }

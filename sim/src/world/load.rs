@@ -167,7 +167,7 @@ impl<'s> World<'s> {
     #[inline]
     pub(super) fn client_call_ended(&mut self, call: &Call, end: End) {
         let now = self.queue.now();
-        self.recorder.ended(end, now.since(call.issued), call.hops);
+        self.recorder.ended(end, call.issued, now.since(call.issued), call.hops);
         if self.client(call.client).caller.is_none() {
             self.close_caller(call.caller); // it was made for this request
         }

@@ -182,7 +182,7 @@ impl<'s> World<'s> {
             weighted: Vec::new(),
             limits: Vec::new(),
             delivery: strategy.delivery.as_ref().map(Controller::new),
-            recorder: Recorder::new(scenario.interval),
+            recorder: Recorder::new(scenario.interval, scenario.warm_up),
         };
         world.deploy();
         if let Some(delivery) = &strategy.delivery {

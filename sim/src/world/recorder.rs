@@ -16,6 +16,8 @@ pub(super) fn latencies(digits: u8) -> Histogram<u64> {
 /// Counts and distributions of a run.
 pub(crate) struct Recorder {
     interval: Nanos,
+    /// Requests issued before are in the timeline only.
+    warm_up: Nanos,
     bucket_end: Nanos,
     pub(crate) requests: Requests,
     /// Why requests failed.
@@ -26,6 +28,7 @@ pub(crate) struct Recorder {
     pub(crate) latency_max: Nanos,
     /// The present bucket's.
     bucket_latency: Histogram<u64>,
+    bucket_started: u32,
     bucket_ok: u32,
     bucket_failed: u32,
     pub(crate) hops_sum: u64,
@@ -49,9 +52,10 @@ pub(crate) struct Interventions {
 }
 
 impl Recorder {
-    pub(super) fn new(interval: Nanos) -> Self {
+    pub(super) fn new(interval: Nanos, warm_up: Nanos) -> Self {
         Self {
             interval,
+            warm_up,
             bucket_end: interval,
             requests: Requests::default(),
             errors: BTreeMap::new(),
@@ -59,6 +63,7 @@ impl Recorder {
             latency_sum: 0,
             latency_max: Nanos::ZERO,
             bucket_latency: latencies(2),
+            bucket_started: 0,
             bucket_ok: 0,
             bucket_failed: 0,
             hops_sum: 0,
@@ -72,21 +77,34 @@ impl Recorder {
         }
     }
 
-    /// A client's request has ended.
+    /// A client issues a request.
     #[inline]
-    pub(super) fn ended(&mut self, end: End, latency: Nanos, hops: u8) {
+    pub(super) fn started(&mut self, now: Nanos) {
+        self.bucket_started += 1;
+        self.requests.started += u64::from(now >= self.warm_up);
+    }
+
+    /// A client's request has ended, this long after it was issued.
+    #[inline]
+    pub(super) fn ended(&mut self, end: End, issued: Nanos, latency: Nanos, hops: u8) {
+        if end == End::Ok {
+            self.bucket_ok += 1;
+            self.bucket_latency.saturating_record(latency.0);
+        } else {
+            self.bucket_failed += 1;
+        }
+        if issued < self.warm_up {
+            return;
+        }
         if end == End::Ok {
             self.requests.ok += 1;
-            self.bucket_ok += 1;
             self.latency.saturating_record(latency.0);
-            self.bucket_latency.saturating_record(latency.0);
             self.latency_sum += u128::from(latency.0);
             self.latency_max = self.latency_max.max(latency);
             self.hops_sum += u64::from(hops);
             self.hops_max = self.hops_max.max(u32::from(hops));
         } else {
             self.requests.failed += 1;
-            self.bucket_failed += 1;
             *self.errors.entry(end).or_default() += 1;
         }
     }
@@ -119,6 +137,11 @@ impl Recorder {
         self.open -= 1;
     }
 
+    /// Buckets of the warm-up, which is a whole number of them.
+    pub(crate) fn warm_up_buckets(&self) -> usize {
+        (self.warm_up.0 / self.interval.0) as usize
+    }
+
     pub(super) fn bucket_end(&self) -> Nanos {
         self.bucket_end
     }
@@ -139,6 +162,7 @@ impl Recorder {
         };
         self.timeline.p50_ms.push(quantile(0.5));
         self.timeline.p99_ms.push(quantile(0.99));
+        self.timeline.started.push(std::mem::take(&mut self.bucket_started));
         self.timeline.ok.push(std::mem::take(&mut self.bucket_ok));
         self.timeline.failed.push(std::mem::take(&mut self.bucket_failed));
         self.timeline.connections.push(self.open as u32);

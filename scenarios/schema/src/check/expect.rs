@@ -41,9 +41,13 @@ impl Check<'_> {
             ("until", metric.windowed),
         ] {
             if !allowed && self.given(&at(key)) {
-                let (what, hint) = match metric.of_pods {
-                    true => ("is of a pod's whole life", "delete it; `pods` chooses whose"),
-                    false => ("is of the whole run", "delete it, or choose a metric of pods such as `pods.requests`"),
+                let window = matches!(key, "from" | "until");
+                let (what, hint) = match (metric.of_pods, window) {
+                    (true, _) => ("is of a pod's whole life", "delete it; `pods` chooses whose"),
+                    (false, true) => ("is of the whole run", "delete it, or choose a metric such as `requests.failed`"),
+                    (false, false) => {
+                        ("is of the whole run", "delete it, or choose a metric of pods such as `pods.requests`")
+                    }
                 };
                 self.problem(&at(key), format!("`{key}` is given, but `{}` {what}", metric.name), hint);
             }

@@ -101,6 +101,20 @@ impl<'a> Check<'a> {
             let path = if self.given("interval") { "interval" } else { "duration" };
             self.problem(path, rule, format!("write an `interval` of at least {at_least}"));
         }
+        self.warm_up();
+    }
+
+    fn warm_up(&mut self) {
+        let Scenario { duration, interval, warm_up, .. } = *self.scenario;
+        if self.sound("duration") && duration > Nanos::ZERO && warm_up >= duration {
+            let rule = format!("`warm_up` is {warm_up}, not shorter than the run ({duration})");
+            self.problem("warm_up", rule, "nothing is left to measure; write a longer `duration`");
+        } else if self.sound("interval") && interval > Nanos::ZERO && !warm_up.0.is_multiple_of(interval.0) {
+            let whole = |n: u64| Nanos(n.saturating_mul(interval.0));
+            let (below, above) = (whole(warm_up.0 / interval.0), whole(warm_up.0 / interval.0 + 1));
+            let rule = format!("`warm_up` is {warm_up}, not a whole number of intervals ({interval})");
+            self.problem("warm_up", rule, format!("write \"{below}\" or \"{above}\", or a finer `interval`"));
+        }
     }
 
     /// Reports `rule` at `path`, unless what stands there is in doubt.
