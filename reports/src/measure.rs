@@ -6,7 +6,7 @@
 //! what happened before. Pods are those that existed at some time in it.
 
 use crate::number::short;
-use crate::record::{PodRecord, StrategyRecord, Times};
+use crate::record::{PodRecord, SplitPart, StrategyRecord, Times};
 
 /// Every metric [`measure`] knows.
 pub const METRICS: &[&str] = &[
@@ -27,6 +27,9 @@ pub const METRICS: &[&str] = &[
     "connections.closed",
     "connections.goaways",
     "connections.peak",
+    "splits.effective_error.max",
+    "splits.measured_error.max",
+    "configuration_s.max",
     "imbalance",
     "jain",
     "pods.requests",
@@ -101,7 +104,8 @@ impl Measure {
 
 /// Whether a metric is about the pods of deployments rather than the whole run.
 fn is_of_pods(metric: &str) -> bool {
-    let of_run = ["requests.", "goodput_per_s", "latency_ms.", "node_hops.", "connections."];
+    let of_run =
+        ["requests.", "goodput_per_s", "latency_ms.", "node_hops.", "connections.", "splits.", "configuration_s."];
     !of_run.iter().any(|prefix| metric.starts_with(prefix))
 }
 
@@ -162,6 +166,14 @@ impl Window {
     }
 }
 
+/// Largest difference between the share that a target of a route was configured to get and another of its shares; of routes
+/// with two targets or more that got a request.
+pub(crate) fn split_error(s: &StrategyRecord, share: impl Fn(&SplitPart) -> f64) -> Option<f64> {
+    let used =
+        s.splits.iter().filter(|split| split.parts.len() > 1 && split.parts.iter().any(|part| part.requests > 0));
+    largest(used.flat_map(|split| &split.parts).map(|part| (share(part) - part.configured).abs()))
+}
+
 /// Failed over ended, `None` if nothing ended.
 fn error_rate(failed: u64, ended: u64) -> Option<f64> {
     (ended > 0).then(|| failed as f64 / ended as f64)
@@ -187,6 +199,13 @@ fn of_run(s: &StrategyRecord, times: Times, metric: &str) -> Option<f64> {
         "connections.closed" => Some(s.connections.closed as f64),
         "connections.goaways" => Some(s.connections.goaways as f64),
         "connections.peak" => Some(s.connections.peak as f64),
+        "splits.effective_error.max" => split_error(s, |part| part.effective),
+        "splits.measured_error.max" => split_error(s, |part| part.measured),
+        // One change that did not reach everybody leaves no longest time.
+        "configuration_s.max" => {
+            let times: Option<Vec<f64>> = s.configurations.iter().map(|c| c.last_s.map(|last| last - c.at_s)).collect();
+            largest(times?.into_iter())
+        }
         _ => None,
     }
 }
@@ -288,7 +307,7 @@ pub fn jain(requests: &[u64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Connections, Hops, Latency, Requests, Role, Timeline};
+    use crate::record::{ConfigurationRecord, Connections, Hops, Latency, Requests, Role, SplitRecord, Timeline};
 
     fn pod(name: &str, created_s: f64, first_request_s: Option<f64>) -> PodRecord {
         PodRecord {
@@ -322,6 +341,21 @@ mod tests {
             connections: Connections { opened: 7, closed: 3, goaways: 2, peak: 5 },
             imbalance: 1.0,
             jain: 1.0,
+            splits: vec![SplitRecord {
+                route: "split".to_owned(),
+                from_s: 0.0,
+                until_s: 4.0,
+                parts: [("v1", 0.99, 0.9, 90), ("v2", 0.01, 0.1, 10)]
+                    .map(|(name, configured, effective, requests)| SplitPart {
+                        name: name.to_owned(),
+                        configured,
+                        effective,
+                        requests,
+                        measured: requests as f64 / 100.0,
+                    })
+                    .into(),
+            }],
+            configurations: vec![ConfigurationRecord { at_s: 1.0, last_s: Some(3.5) }],
             pods: vec![
                 pod("server-0", 0.0, Some(0.1)),
                 pod("server-1", 0.0, Some(0.2)),
@@ -422,6 +456,15 @@ mod tests {
         // The new pod is created at 2 s.
         assert_eq!(of("pods.requests", Pods::New, None, Some(2.0)), None);
         assert_eq!(of("pods.requests", Pods::New, None, Some(3.0)), Some(0.0));
+    }
+
+    #[test]
+    fn a_splits_error_is_that_of_its_worst_target() {
+        // 0.99 − 0.9 and 0.1 − 0.01 are the same; the change of 1 s was everywhere at 3.5 s.
+        let is = |metric: &str, value: f64| assert!((of(metric, Pods::All, None, None).unwrap() - value).abs() < 1e-12);
+        is("splits.effective_error.max", 0.09);
+        is("splits.measured_error.max", 0.09);
+        is("configuration_s.max", 2.5);
     }
 
     #[test]

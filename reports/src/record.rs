@@ -110,8 +110,51 @@ pub struct StrategyRecord {
     pub jain: f64,
     /// Every pod that ever existed, in order of creation.
     pub pods: Vec<PodRecord>,
+    /// What share each target of a route got, by route and configuration.
+    #[serde(default)]
+    pub splits: Vec<SplitRecord>,
+    /// How long changes of routes and clusters took to reach every balancer.
+    #[serde(default)]
+    pub configurations: Vec<ConfigurationRecord>,
     /// What happened in each bucket of `interval_s`.
     pub timeline: Timeline,
+}
+
+/// The split of a route while one configuration was in force with every balancer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SplitRecord {
+    /// The route.
+    pub route: String,
+    /// From when.
+    pub from_s: f64,
+    /// To when: the next change, or the end of the run.
+    pub until_s: f64,
+    /// Its targets: clusters, or the services of its only cluster.
+    pub parts: Vec<SplitPart>,
+}
+
+/// A target of a route, and its share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SplitPart {
+    /// The cluster or service.
+    pub name: String,
+    /// Its share as it is written, 0 to 1: its weight over the sum of the weights.
+    pub configured: f64,
+    /// Its share as a balancer reads it: the weight of a DNS name counts for each of its addresses.
+    pub effective: f64,
+    /// Requests it got.
+    pub requests: u64,
+    /// Its share of those that the targets got, 0 to 1; 0 if there were none.
+    pub measured: f64,
+}
+
+/// A change of what balancers go by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigurationRecord {
+    /// When it was written down.
+    pub at_s: f64,
+    /// When the last balancer had it; `null` if that did not happen before the next change or the end.
+    pub last_s: Option<f64>,
 }
 
 /// Counts of requests.

@@ -92,6 +92,8 @@ fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord>
                 connections: Connections { opened: started, closed: ok, goaways: failed, peak: started },
                 imbalance: n[7],
                 jain: n[8],
+                splits: Vec::new(),
+                configurations: Vec::new(),
                 pods,
                 timeline,
             }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use lb_core::Nanos;
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
-    self, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile, RECORD_VERSION, RunRecord,
-    StrategyRecord, Times,
+    self, ConfigurationRecord, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile,
+    RECORD_VERSION, RunRecord, SplitPart, SplitRecord, StrategyRecord, Times,
 };
 use scenarios::{Expect, PodSet, Scenario};
 
 use crate::Options;
-use crate::world::{Role, World};
+use crate::world::{Role, Split, World};
 
 impl World<'_> {
     /// What happened, as the record has it.
@@ -87,8 +87,31 @@ impl World<'_> {
             imbalance: reports::measure::imbalance(&called),
             jain: reports::measure::jain(&called),
             pods: pods.collect(),
+            splits: parts.splits.iter().map(split).collect(),
+            configurations: recorder
+                .configurations
+                .iter()
+                .map(|(at, last)| ConfigurationRecord { at_s: seconds(*at), last_s: last.map(seconds) })
+                .collect(),
             timeline,
         }
+    }
+}
+
+fn split(split: &Split) -> SplitRecord {
+    let all: u64 = split.parts.iter().map(|part| part.requests).sum();
+    let parts = split.parts.iter().map(|part| SplitPart {
+        name: part.name.clone(),
+        configured: part.configured,
+        effective: part.effective,
+        requests: part.requests,
+        measured: if all == 0 { 0.0 } else { part.requests as f64 / all as f64 },
+    });
+    SplitRecord {
+        route: split.route.clone(),
+        from_s: split.from.as_secs_f64(),
+        until_s: split.until.unwrap_or(split.from).as_secs_f64(),
+        parts: parts.collect(),
     }
 }
 

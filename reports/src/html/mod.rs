@@ -21,6 +21,7 @@ mod page;
 mod percentile;
 mod requests;
 mod shares;
+mod splits;
 mod stages;
 mod tables;
 mod text;

@@ -232,6 +232,6 @@ pub(super) fn errors(s: &StrategyRecord) -> String {
 }
 
 /// A wide table scrolls in its own region, which the keyboard can reach.
-fn scroll(label: &str, table: &str) -> String {
+pub(super) fn scroll(label: &str, table: &str) -> String {
     format!("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\">{table}</div>\n", escape(label))
 }

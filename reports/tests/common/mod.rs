@@ -159,6 +159,8 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         },
         imbalance: imbalance(&servers),
         jain: jain(&servers),
+        splits: Vec::new(),
+        configurations: Vec::new(),
         pods,
         timeline,
     }

@@ -68,6 +68,20 @@ pub const METRICS: &[Metric] = &[
     of_run("connections.closed", "connections closed, by either side"),
     of_run("connections.goaways", "GOAWAYs sent because a connection reached its age or a pod drained"),
     of_run("connections.peak", "most connections open at the same time"),
+    of_run(
+        "splits.effective_error.max",
+        "largest difference between the share that a route's target was configured to get and what its weights come to when \
+         they count for each address, 0 to 1",
+    ),
+    of_run(
+        "splits.measured_error.max",
+        "largest difference between the share that a route's target was configured to get and the share it got, 0 to 1",
+    ),
+    of_run(
+        "configuration_s.max",
+        "longest time from a change of routes or clusters until the last balancer had it, in seconds; nothing if one never \
+         reached all",
+    ),
     of_pods("imbalance", "most requests of a selected pod over their mean: 1 is even"),
     of_pods("jain", "Jain's fairness index of the selected pods' requests: 1 is even, 1/n is all on one of n"),
     of_pods("pods.requests", "requests the selected pods received"),

@@ -63,6 +63,8 @@ pub(crate) fn fit(parsed: &Parsed, source: &Source<'_>, report: &mut Report) -> 
 /// What a part of the schema asks for.
 enum Kind<'s> {
     Table(&'s Map<String, Json>, Vec<&'s str>),
+    /// A table with keys of the author's own.
+    Named(&'s Json),
     /// One of some names, or a table with one of some keys.
     Choice(Vec<&'s str>, Vec<(&'s str, &'s Json)>),
     List(&'s Json),
@@ -107,6 +109,9 @@ impl<'s> Walk<'s, '_> {
             return Kind::Choice(strings(schema.get("enum")).collect(), Vec::new());
         }
         match schema.get("type").and_then(Json::as_str) {
+            Some("object") if schema.get("additionalProperties").is_some_and(Json::is_object) => {
+                Kind::Named(&schema["additionalProperties"])
+            }
             Some("object") => {
                 static NONE: LazyLock<Map<String, Json>> = LazyLock::new(Map::new);
                 let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&NONE);
@@ -143,6 +148,10 @@ impl<'s> Walk<'s, '_> {
         let found = match (self.kind(definition), &node.value) {
             (Kind::Table(properties, required), Value::Table(entries)) => {
                 Some(self.table(definition, properties, &required, entries, node, path))
+            }
+            (Kind::Named(of), Value::Table(entries)) => {
+                let named = |Entry { key, node, .. }: &Entry| (key.clone(), self.fit(of, node, &join(path, key), key));
+                Some(Json::Object(entries.iter().map(named).collect()))
             }
             (Kind::Choice(names, tables), Value::String(text)) => {
                 if !names.contains(&text.as_str()) {
@@ -333,7 +342,7 @@ impl<'s> Walk<'s, '_> {
             "Bound" => "a bound is text with an operator or a range",
             "PodCount" => "a number of pods is text",
             _ => match self.kind(self.resolve(schema).0) {
-                Kind::Table(..) => "it must be a table",
+                Kind::Table(..) | Kind::Named(_) => "it must be a table",
                 Kind::Choice(_, tables) if tables.is_empty() => "it must be a name in quotes",
                 Kind::Choice(names, _) if names.is_empty() => "it must be a table with one key",
                 Kind::Choice(..) => "it must be a name in quotes, or a table with one key",
@@ -389,6 +398,7 @@ impl<'s> Walk<'s, '_> {
                 (None, Some((key, of))) => json!({*key: self.stand_in(of, depth + 1)}),
                 (None, None) => Json::Null,
             },
+            (_, Kind::Named(_)) => json!({}),
             (_, Kind::List(_)) => json!([]),
             (_, Kind::Text) => json!("x"),
             (_, Kind::Integer(low, _)) => json!(i64::try_from(low.max(1)).unwrap_or(1)),
@@ -417,6 +427,7 @@ impl<'s> Walk<'s, '_> {
                 let keys = keys.collect::<Vec<_>>().join(", ");
                 if keys.is_empty() { "{}".into() } else { format!("{{ {keys} }}") }
             }
+            Kind::Named(of) => format!("{{ name = {} }}", self.example_of(of)),
             Kind::List(items) => format!("[{}]", self.example_of(items)),
             Kind::Text => "\"server\"".into(),
             Kind::Integer(..) => "10".into(),

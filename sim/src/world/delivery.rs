@@ -27,6 +27,19 @@ impl<'s> Controller<'s> {
         Self { spec, delivery: Delivery::new(&spec.plan), requests: 0, errors: 0, latency: latencies(2) }
     }
 
+    /// A balancer has seen a request to a cluster end.
+    pub(super) fn measure(&mut self, now: Nanos, cluster: &str, call: &Call) {
+        if self.spec.canary != cluster {
+            return;
+        }
+        self.requests += 1;
+        if call.end == End::Ok {
+            self.latency.saturating_record(now.since(call.picked_at).0);
+        } else {
+            self.errors += 1;
+        }
+    }
+
     /// What was measured since the last time.
     fn take(&mut self) -> Measured {
         let p99 = (!self.latency.is_empty()).then(|| Nanos(self.latency.value_at_quantile(0.99)));
@@ -36,18 +49,6 @@ impl<'s> Controller<'s> {
 }
 
 impl World<'_> {
-    /// A balancer has seen a request to a cluster end.
-    pub(super) fn measure_delivery(&mut self, cluster: &str, call: &Call) {
-        let now = self.queue.now();
-        let Some(controller) = self.delivery.as_mut().filter(|c| c.spec.canary == cluster) else { return };
-        controller.requests += 1;
-        if call.end == End::Ok {
-            controller.latency.saturating_record(now.since(call.picked_at).0);
-        } else {
-            controller.errors += 1;
-        }
-    }
-
     /// The delivery starts, or an interval of it is over.
     pub(super) fn deliver(&mut self) {
         let now = self.now();

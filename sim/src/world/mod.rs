@@ -10,6 +10,7 @@
 //! * [`pods`]: pods start, become ready, terminate, die;
 //! * [`names`]: cluster DNS and kube-proxy;
 //! * [`routes`]: what a balancer does with a request around the pick;
+//! * [`splits`]: what share each target of a route got;
 //! * [`delivery`]: the controller that brings a new version in step by step;
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`recorder`]: what is counted on the way.
@@ -29,6 +30,7 @@ mod places;
 mod pods;
 mod recorder;
 mod routes;
+mod splits;
 
 use std::collections::BTreeMap;
 
@@ -50,6 +52,7 @@ use places::{Hop, Places};
 use pods::Pod;
 pub(crate) use recorder::Recorder;
 use routes::{Routed, Written};
+pub(crate) use splits::Split;
 
 /// Index of a pod; pods are never removed, so that the record has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,6 +149,9 @@ pub(crate) struct World<'s> {
     weighted: Vec<Vec<(usize, u32)>>,
     /// What limit services have counted, by route.
     limits: Vec<(String, RateLimitService)>,
+    /// Requests that reached servers, by route and deployment.
+    reached: Vec<Vec<u64>>,
+    splits: Vec<Split>,
     delivery: Option<Controller<'s>>,
     recorder: Recorder,
 }
@@ -181,6 +187,8 @@ impl<'s> World<'s> {
             routed: Slab::new(),
             weighted: Vec::new(),
             limits: Vec::new(),
+            reached: vec![vec![0; scenario.deployments.len()]; strategy.routes.len()],
+            splits: Vec::new(),
             delivery: strategy.delivery.as_ref().map(Controller::new),
             recorder: Recorder::new(scenario.interval, scenario.warm_up),
         };
@@ -207,6 +215,7 @@ impl<'s> World<'s> {
         while !self.recorder.is_complete(end) {
             self.close_bucket();
         }
+        self.end_splits();
         progress(1.0);
         #[cfg(debug_assertions)]
         self.audit();
@@ -262,7 +271,7 @@ impl<'s> World<'s> {
             let deployment = &deployments[pod.deployment];
             PodPart { deployment: &deployment.spec.name, role: deployment.role, pod }
         });
-        Parts { strategy: self.strategy, pods: pods.collect(), recorder: self.recorder }
+        Parts { strategy: self.strategy, pods: pods.collect(), splits: self.splits, recorder: self.recorder }
     }
 }
 
@@ -274,6 +283,7 @@ fn headers(load: &Load) -> Vec<(Box<str>, Box<str>)> {
 pub(crate) struct Parts<'s> {
     pub(crate) strategy: &'s Strategy,
     pub(crate) pods: Vec<PodPart<'s>>,
+    pub(crate) splits: Vec<Split>,
     pub(crate) recorder: Recorder,
 }
 

@@ -38,7 +38,7 @@ impl Written {
     }
 
     /// The services of a cluster, each with the weight of its addresses: those declared, or the service of that name.
-    fn endpoints(&self, cluster: &str) -> Vec<(String, u32)> {
+    pub(super) fn endpoints(&self, cluster: &str) -> Vec<(String, u32)> {
         match self.clusters.iter().find(|c| c.name == cluster) {
             Some(c) => c.endpoints.iter().map(|e| (e.service.clone(), e.weight)).collect(),
             None => vec![(cluster.to_owned(), 1)],
@@ -175,6 +175,7 @@ impl World<'_> {
 
     /// What is written down is another: a control plane pushes it, a file is read at the next start.
     pub(super) fn configuration_changed(&mut self) {
+        self.end_splits();
         self.written.version += 1;
         let now = self.now();
         self.recorder.configuration_changed(now);
@@ -199,6 +200,7 @@ impl World<'_> {
         if alive.all(|pod| pod.routing.as_deref().is_none_or(current)) {
             let now = self.now();
             self.recorder.configured(now);
+            self.begin_splits();
         }
     }
 
@@ -349,13 +351,11 @@ impl World<'_> {
                 },
             );
         }
-        if self.delivery.is_some() {
-            let (pod, cluster) = (routed.pod, routed.cluster);
-            let routing = self.pods[pod.0 as usize].routing.as_deref();
-            let name = routing.map_or_else(String::new, |routing| routing.router.cluster_name(cluster).to_owned());
-            self.measure_delivery(&name, child);
+        if let Some(controller) = &mut self.delivery
+            && let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref()
+        {
+            controller.measure(self.queue.now(), routing.router.cluster_name(routed.cluster), child);
         }
-        let Some(routed) = self.calls.get(id).map(|c| c.routed).and_then(|r| self.routed.get_mut(r)) else { return };
         if let Some(Routing { router, stream, .. }) = self.pods[routed.pod.0 as usize].routing.as_deref_mut()
             && let Some(retry) = router.get(routed.route).retry()
             && let Some(attempts) = &mut routed.attempts
@@ -371,6 +371,8 @@ impl World<'_> {
                 return self.queue.at(now + pause, Event::Resume(id));
             }
         }
+        let route = routed.route;
+        self.count_for_split(route, child);
         if let Some(parent) = self.calls.get_mut(id) {
             parent.hops = child.hops;
         }
