@@ -209,3 +209,97 @@ impl HeaderMatch {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The problems of a route of this text, each in one line.
+    fn problems(toml: &str) -> Vec<String> {
+        let config: RouteConfig = toml::from_str(toml).unwrap();
+        config.problems().into_iter().map(|(path, rule, _)| format!("{path}: {rule}")).collect()
+    }
+
+    #[test]
+    fn a_sound_route_has_none() {
+        let toml = r#"
+            name = "cart"
+            match = { prefix = "/shop.Cart/", headers = [{ name = "x-tester", present = true }], fraction = 0.5 }
+            clusters = [{ name = "v1", weight = 99 }, { name = "v2" }, { name = "v3", weight = 0 }]
+            timeout = "1s"
+            retry = { max_attempts = 3, per_attempt_timeout = "300ms", budget = {}, throttling = { max_tokens = 10, token_ratio = 0.1 } }
+            fault = { delay = { percentage = 1.5, fixed_delay = "100ms" }, abort = { percentage = 1, header = true } }
+            rate_limit = { local = { max_tokens = 10, fill_interval = "1s" } }
+        "#;
+        assert_eq!(problems(toml), [""; 0]);
+        let config: RouteConfig = toml::from_str(toml).unwrap();
+        assert_eq!(config.clusters[1].weight, 1);
+        let json = serde_json::to_value(&config).unwrap();
+        assert_eq!(json["retry"]["retryable_status_codes"], serde_json::json!(["UNAVAILABLE"]));
+        assert_eq!(serde_json::from_value::<RouteConfig>(json).unwrap(), config, "what is written is read again");
+    }
+
+    #[test]
+    fn every_problem_has_its_place() {
+        let toml = r#"
+            name = " "
+            match = { path = "a", prefix = "/b", headers = [{ name = "X-A", exact = "1", prefix = "2" }, { name = "x-bin" }, { name = "y", suffix = "" }], fraction = 1.5 }
+            clusters = [{ name = "v1", weight = 0 }, { name = "v1", weight = 0 }]
+            timeout = "0s"
+            retry = { max_attempts = 6, retryable_status_codes = ["INTERNAL", "OK"], initial_backoff = "1s", backoff_multiplier = 0.5, per_attempt_timeout = "1s", budget = { budget_percent = 101 }, throttling = { max_tokens = 0, token_ratio = nan } }
+            fault = { max_active_faults = 0, abort = { percentage = -1, grpc_status = "INTERNAL", header = true }, delay = { percentage = 101 } }
+            rate_limit = { local = { max_tokens = 0, tokens_per_fill = 0, fill_interval = "49ms" }, global = { service = "", requests_per_unit = 1, unit = "day", timeout = "0s" } }
+        "#;
+        assert_eq!(
+            problems(toml),
+            [
+                "name: `name` is empty",
+                "match.prefix: `path` and `prefix` are both given; a route looks at the path in one way",
+                "match.path: `path` does not begin with a slash; no request's path would match",
+                "match.headers.0.name: `X-A` has capitals; names of HTTP/2 headers have none",
+                "match.headers.0: 2 conditions are given; a header match has exactly one",
+                "match.headers.1.name: `x-bin` is a binary header; gRPC clients match none",
+                "match.headers.1: 0 conditions are given; a header match has exactly one",
+                "match.headers.2.suffix: `suffix` is empty; every value has that",
+                "match.fraction: `fraction` is 1.5; it must be from 0 to 1",
+                "clusters.1.name: cluster `v1` is in the list twice",
+                "clusters: the weights add up to 0",
+                "timeout: `timeout` is 0s; no request could ever succeed",
+                "retry.max_attempts: `max_attempts` is 6; it must be from 2 to 5",
+                "retry.retryable_status_codes.1: OK is not an error; it can't be retried",
+                "retry.max_backoff: `max_backoff` is 250ms, shorter than the first pause (1s)",
+                "retry.backoff_multiplier: `backoff_multiplier` is 0.5; it must be from 1 to 1000",
+                "retry.budget.budget_percent: `budget_percent` is 101; it must be from 0 to 100",
+                "retry.throttling.max_tokens: `max_tokens` is 0; it must be from 1 to 1000",
+                "retry.throttling.token_ratio: `token_ratio` is NaN; it must be from 0.001 to 1000",
+                "retry.per_attempt_timeout: `per_attempt_timeout` is 1s, longer than the route's `timeout` (0s)",
+                "fault.abort.percentage: `percentage` is -1; it must be from 0 to 100",
+                "fault.abort: an abort has either a `grpc_status` or `header = true`",
+                "fault.delay.percentage: `percentage` is 101; it must be from 0 to 100",
+                "fault.delay: a delay has either a `fixed_delay` or `header = true`",
+                "fault.max_active_faults: `max_active_faults` is 0; no fault could ever be injected",
+                "rate_limit.local.max_tokens: `max_tokens` is 0; it must be at least 1",
+                "rate_limit.local.tokens_per_fill: `tokens_per_fill` is 0; it must be at least 1",
+                "rate_limit.local.fill_interval: `fill_interval` is 49ms; it must be at least 50ms",
+                "rate_limit.global.service: `service` is empty",
+                "rate_limit.global.timeout: `timeout` is 0s; no answer could ever come in time",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_leads_nowhere_or_nowhere_new_is_reported() {
+        assert_eq!(problems("name = 'a'\nclusters = []"), ["clusters: route `a` leads to no cluster"]);
+        let heavy = "clusters = [{ name = 'v1', weight = 4294967295 }, { name = 'v2' }]";
+        let rule = "clusters: the weights add up to 4294967296; they must add up to at most 4294967295";
+        assert_eq!(problems(&format!("name = 'a'\n{heavy}")), [rule]);
+        let empty = "name = 'a'\nclusters = [{ name = 'v1' }]\nfault = {}\nrate_limit = {}";
+        assert_eq!(
+            problems(empty),
+            [
+                "fault: neither `abort` nor `delay` is given; there is no fault",
+                "rate_limit: neither `local` nor `global` is given; there is no limit",
+            ]
+        );
+    }
+}

@@ -147,3 +147,97 @@ fn joined<'a>(headers: &'a Headers, name: &'a str) -> impl Iterator<Item = u8> +
 fn joined_reversed<'a>(headers: &'a Headers, name: &'a str) -> impl Iterator<Item = u8> {
     values(headers, name).rev().flat_map(|value| iter::once(b',').chain(value.bytes().rev())).skip(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand_xoshiro::Xoshiro256PlusPlus;
+    use rand_xoshiro::rand_core::SeedableRng;
+
+    fn headers(pairs: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
+        pairs.iter().map(|&(name, value)| (name.into(), value.into())).collect()
+    }
+
+    /// Whether a condition on `x` holds for these headers.
+    fn holds(condition: &str, pairs: &[(&str, &str)]) -> bool {
+        let config: HeaderMatch = toml::from_str(&format!("name = 'x'\n{condition}")).unwrap();
+        HeaderMatcher::new(&config).matches(&headers(pairs))
+    }
+
+    #[test]
+    fn paths_match_whole_or_by_prefix() {
+        let matches = |toml: &str, path: &str| {
+            let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+            Matcher::new(&toml::from_str(toml).unwrap()).matches(&RequestInfo { path, headers: &[] }, &mut rng)
+        };
+        assert!(matches("", "/shop.Cart/Add"));
+        assert!(matches("path = '/shop.Cart/Add'", "/shop.Cart/Add"));
+        assert!(!matches("path = '/shop.Cart/Add'", "/shop.Cart/AddAll"));
+        assert!(!matches("path = '/shop.Cart/Add'", "/shop.cart/add"), "case counts, gRFC A28");
+        assert!(matches("prefix = '/shop.Cart/'", "/shop.Cart/Add"));
+        assert!(!matches("prefix = '/shop.Cart/'", "/shop.Cart"));
+    }
+
+    #[test]
+    fn values_match_as_each_condition_says() {
+        let value = [("y", "no"), ("x", "abcd")];
+        for (condition, expected) in [
+            ("exact = 'abcd'", true),
+            ("exact = 'abc'", false),
+            ("prefix = 'abc'", true),
+            ("prefix = 'bcd'", false),
+            ("suffix = 'bcd'", true),
+            ("suffix = 'abc'", false),
+            ("contains = 'bc'", true),
+            ("contains = 'ac'", false),
+            ("present = true", true),
+            ("present = false", false),
+        ] {
+            assert_eq!(holds(condition, &value), expected, "{condition}");
+            assert_eq!(holds(&format!("{condition}\ninvert = true"), &value), !expected, "{condition}, inverted");
+        }
+    }
+
+    #[test]
+    fn of_an_absent_header_only_absence_holds() {
+        for (condition, expected) in [
+            ("exact = 'a'", false),
+            ("exact = 'a'\ninvert = true", false),
+            ("prefix = 'a'\ninvert = true", false),
+            ("present = true", false),
+            ("present = false", true),
+            ("present = true\ninvert = true", true),
+        ] {
+            assert_eq!(holds(condition, &[("y", "a")]), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn several_values_are_one_joined_by_commas() {
+        let values = [("x", "ab"), ("y", "no"), ("x", ""), ("x", "cd")];
+        for (condition, expected) in [
+            ("exact = 'ab,,cd'", true),
+            ("exact = 'ab'", false),
+            ("exact = 'ab,,cd,'", false),
+            ("prefix = 'ab,,c'", true),
+            ("prefix = 'ab,c'", false),
+            ("suffix = 'b,,cd'", true),
+            ("suffix = ',ab,,cd'", false),
+            ("contains = 'b,,c'", true),
+            ("contains = 'cd'", true),
+            ("contains = 'bc'", false),
+            ("present = true", true),
+        ] {
+            assert_eq!(holds(condition, &values), expected, "{condition}");
+        }
+    }
+
+    #[test]
+    fn binary_headers_count_as_absent() {
+        let matcher = |toml: &str| HeaderMatcher::new(&toml::from_str(toml).unwrap());
+        let headers = headers(&[("x-bin", "AAEC")]);
+        assert!(!matcher("name = 'x-bin'\nexact = 'AAEC'").matches(&headers));
+        assert!(!matcher("name = 'x-bin'\npresent = true").matches(&headers));
+        assert!(matcher("name = 'x-bin'\npresent = false").matches(&headers));
+    }
+}

@@ -11,9 +11,10 @@
 //!
 //! **Does badly** with many routes: they are tried one after the other, as in Envoy and gRPC.
 //!
-//! A host asks [`Router::route`], then for each request of the route, in Envoy's order of filters: [`Route::limit`],
-//! [`Route::fault`], and per attempt [`Route::cluster`] once (a retry stays in its cluster, as in gRPC and Envoy) and
-//! [`Route::retry`] at its end.
+//! A host asks [`Router::route`] once per request, and then the route: its [`limit`](Route::limit), its
+//! [`fault`](Route::fault), its [`cluster`](Route::cluster), and at the end of each attempt its [`retry`](Route::retry)
+//! policy. Route and cluster are chosen once: a retry stays in its cluster, as in gRPC (A44) and Envoy. The order of limit
+//! and fault is ours; in Envoy it is that of the configured filters.
 //!
 //! ```
 //! use lb_core::route::{RequestInfo, RouteConfig, Router};
@@ -106,8 +107,8 @@ pub struct Router {
 }
 
 impl Router {
-    /// A table of these routes, in this order. They must be free of [problems](RouteConfig::problems); a route whose weights
-    /// add up to nothing would never match.
+    /// A table of these routes, in this order. They should be free of [problems](RouteConfig::problems) and have names of
+    /// their own; a route whose weights add up to nothing never matches.
     pub fn new(routes: &[RouteConfig]) -> Self {
         // gRFC A28: "If no match can be found, the RPC will fail with code UNAVAILABLE".
         let unmatched = Status::unavailable("no matching route");
@@ -122,6 +123,7 @@ impl Router {
         self.order.clear();
         for config in routes {
             let split = Split::new(&config.clusters, |name| cluster_id(&mut self.clusters, name));
+            let Some(split) = split else { continue };
             let id = match self.routes.iter().position(|route| *route.name == *config.name) {
                 Some(i) => {
                     self.routes[i] = Route::new(config, split, Some(&self.routes[i]));
@@ -144,7 +146,7 @@ impl Router {
     pub fn set_weights(&mut self, route: RouteId, weights: &[ClusterWeight]) -> Result<(), NoWeight> {
         let split = Split::new(weights, |name| cluster_id(&mut self.clusters, name));
         let route = &mut self.routes[route.index()];
-        route.split = Some(split.ok_or_else(|| NoWeight { route: route.name.to_string() })?);
+        route.split = split.ok_or_else(|| NoWeight { route: route.name.to_string() })?;
         Ok(())
     }
 
@@ -153,10 +155,7 @@ impl Router {
     /// With `None` the host fails the request with [`unmatched`](Self::unmatched).
     #[inline]
     pub fn route(&self, request: &RequestInfo<'_>, rng: &mut dyn Rng) -> Option<RouteId> {
-        self.order.iter().copied().find(|id| {
-            let route = &self.routes[id.index()];
-            route.split.is_some() && route.matcher.matches(request, rng)
-        })
+        self.order.iter().copied().find(|id| self.routes[id.index()].matcher.matches(request, rng))
     }
 
     /// What a request fails with that no route matches: UNAVAILABLE, gRFC A28. (Envoy answers 404, which a gRPC client reads
@@ -212,7 +211,7 @@ pub struct NoWeight {
 pub struct Route {
     name: Arc<str>,
     matcher: Matcher,
-    split: Option<Split>,
+    split: Split,
     timeout: Option<Nanos>,
     retry: Option<RetryPolicy>,
     fault: Option<FaultInjector>,
@@ -220,7 +219,7 @@ pub struct Route {
 }
 
 impl Route {
-    fn new(config: &RouteConfig, split: Option<Split>, before: Option<&Self>) -> Self {
+    fn new(config: &RouteConfig, split: Split, before: Option<&Self>) -> Self {
         let retry = config.retry.as_ref().map(|c| match before.and_then(|route| route.retry.as_ref()) {
             Some(policy) => policy.with_config(c),
             None => RetryPolicy::new(c),
@@ -263,13 +262,8 @@ impl Route {
     }
 
     /// The cluster of one request, drawn by weight.
-    ///
-    /// # Panics
-    ///
-    /// If the route came out of a configuration with [problems](RouteConfig::problems) and has no cluster:
-    /// [`Router::route`] never answers such a route.
     #[inline]
     pub fn cluster(&self, rng: &mut dyn Rng) -> ClusterId {
-        self.split.as_ref().expect("a route that matches has clusters").draw(rng)
+        self.split.draw(rng)
     }
 }

@@ -43,7 +43,8 @@ pub struct RetryConfig {
     /// An attempt that takes longer is given up and may be retried. None by default: envoy.config.route.v3.RetryPolicy
     /// `per_try_timeout`, gRPC's `perAttemptRecvTimeout`.
     pub per_attempt_timeout: Option<Nanos>,
-    /// Limits retries to a part of the requests that are going on. None by default, as in Envoy.
+    /// Limits retries to a part of the requests that are going on. None by default, as in Envoy (whose circuit breaker then
+    /// allows a cluster `max_retries`, 3, at a time; that is not here).
     pub budget: Option<BudgetConfig>,
     /// Stops retries while too much fails. None by default, as in gRPC.
     pub throttling: Option<ThrottlingConfig>,
@@ -414,8 +415,10 @@ impl RetryPolicy {
     /// Counts a failure. Whether retries are to stop: gRFC A6, while the tokens are at half of the maximum or below.
     fn failure(&self) -> bool {
         self.throttle.is_some_and(|Throttle { max, .. }| {
-            change(&self.counts.tokens, |tokens| Some(tokens.saturating_sub(TOKEN)));
-            self.counts.tokens.load(Ordering::Relaxed) <= max / 2
+            let less = |tokens: u32| Some(tokens.saturating_sub(TOKEN));
+            let (Ok(before) | Err(before)) =
+                self.counts.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            before.saturating_sub(TOKEN) <= max / 2
         })
     }
 }
@@ -432,3 +435,6 @@ impl Throttle {
 fn change(counter: &AtomicU32, f: impl FnMut(u32) -> Option<u32>) -> bool {
     counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, f).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

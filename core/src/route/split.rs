@@ -13,10 +13,12 @@ use rand::Rng;
 use super::draw::below;
 use super::{ClusterId, ClusterWeight};
 
-/// Clusters, each with the sum of the weights up to and including its own.
+/// Clusters with a weight, each with the sum of the weights up to and including its own.
 #[derive(Debug, Clone)]
 pub(super) struct Split {
     ends: Box<[(u64, ClusterId)]>,
+    /// The last of them.
+    sum: (u64, ClusterId),
 }
 
 impl Split {
@@ -30,13 +32,14 @@ impl Split {
             (end, cluster)
         });
         let ends: Box<[_]> = summed.collect();
-        if ends.is_empty() { None } else { Some(Self { ends }) }
+        let sum = *ends.last()?;
+        Some(Self { ends, sum })
     }
 
     /// A cluster, each as likely as its weight of the sum. With one there is nothing to draw.
     #[inline]
     pub(super) fn draw(&self, rng: &mut dyn Rng) -> ClusterId {
-        let [.., (sum, last)] = *self.ends else { unreachable!("a split has a cluster") };
+        let (sum, last) = self.sum;
         if self.ends.len() == 1 {
             return last;
         }
