@@ -3,9 +3,10 @@
 //! **Solves** a bad version hurting everybody: at 5 % of the traffic it hurts 5 %, for as long as it takes to notice.
 //!
 //! **Source**: Argo Rollouts (canary steps `setWeight` and `pause`, an analysis with `interval` and `failureLimit`) and Flagger
-//! (`interval`, `threshold`, `stepWeight`, `request-success-rate`, `request-duration`). They differ; here, as in Flagger, a
-//! failed measurement holds the weight where it is and there is no verdict without requests; as in Argo Rollouts, steps are a
-//! list and `failure_limit` is the number of failures that is still tolerated.
+//! (`interval`, `threshold`, `stepWeight`, `request-success-rate`, `request-duration`). They differ; here, as in Argo Rollouts, steps are a
+//! list, `failure_limit` is the number of failures that is still tolerated, and a measurement that says nothing (their
+//! Inconclusive) leaves the delivery at its step, where Flagger counts a failure. As in Flagger, a failure that is tolerated
+//! holds the weight where it is.
 //!
 //! **Costs** nothing per request: the host counts, and asks once per interval.
 //!
@@ -63,8 +64,8 @@ pub struct AnalysisConfig {
     /// Highest tolerated 99th percentile of its latency; any by default. Flagger's `request-duration` max.
     #[serde(default)]
     pub max_p99: Option<Nanos>,
-    /// With fewer requests in an interval there is no verdict: the step goes on for another one. 1 by default (our choice, as
-    /// Flagger halts where a metric has no values); a rate needs many more to mean something.
+    /// With fewer requests in an interval there is no verdict: the step goes on for another one. 1 by default (our choice: what
+    /// Argo Rollouts calls Inconclusive is written as conditions there); a rate needs many more to mean something.
     #[serde(default = "one")]
     pub min_requests: u64,
     /// Failed intervals that are tolerated, over all steps; one more rolls back. 0, Argo Rollouts `failureLimit`. (Flagger's
@@ -268,7 +269,7 @@ impl AnalysisConfig {
         }
         match (self.max_p99, measured.p99) {
             (Some(most), Some(p99)) if p99 > most => Verdict::Failed(Reason::P99 { measured: p99, most }),
-            // Flagger: a metric without values halts the advancement.
+            // Without a value for a metric that is bounded nothing is known.
             (Some(_), None) => Verdict::Unknown,
             _ => Verdict::Passed,
         }

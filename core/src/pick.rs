@@ -48,6 +48,7 @@ pub enum Pick {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(description = "A gRPC status code, by its name in statuscodes.md."))]
 #[repr(u8)]
 pub enum Code {
     /// Success.

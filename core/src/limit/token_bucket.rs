@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::Nanos;
 use crate::problems::Problems;
 
-/// envoy.type.v3.TokenBucket.
+/// A burst of so many requests, then so many per interval: envoy.type.v3.TokenBucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

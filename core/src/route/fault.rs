@@ -116,7 +116,9 @@ const DELAY_PERCENTAGE: &str = "x-envoy-fault-delay-request-percentage";
 
 /// Draws faults and counts those that are going on.
 ///
-/// A33 counts over the whole process; here, as in Envoy, each injector has its own count.
+/// A33 counts over the whole process; here, as in Envoy, each injector has its own count. A fault is over as A33 has it:
+/// after the delay, or when the request has failed. Envoy counts it until its stream ends; a host that wants this calls
+/// [`end`](Self::end) then.
 #[derive(Debug, Clone)]
 pub struct FaultInjector {
     config: FaultConfig,

@@ -110,7 +110,7 @@ impl Router {
     /// A table of these routes, in this order. They should be free of [problems](RouteConfig::problems) and have names of
     /// their own; a route whose weights add up to nothing never matches.
     pub fn new(routes: &[RouteConfig]) -> Self {
-        // gRFC A28: "If no match can be found, the RPC will fail with code UNAVAILABLE".
+        // gRFC A28: without a match a request fails with UNAVAILABLE.
         let unmatched = Status::unavailable("no matching route");
         let mut router = Self { routes: Vec::new(), order: Vec::new(), clusters: Vec::new(), unmatched };
         router.update(routes);

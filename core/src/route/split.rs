@@ -1,7 +1,7 @@
 //! A route's clusters by weight: traffic splitting.
 //!
-//! **Source**: envoy.config.route.v3.WeightedCluster; gRFC A28, "the WRR algorithm will be random based". Each request is a
-//! draw of its own, so shares do not depend on how many pods a cluster has, nor on who asks.
+//! **Source**: envoy.config.route.v3.WeightedCluster; gRFC A28: the weighted choice is random. Each request is a draw
+//! of its own, so shares do not depend on how many pods a cluster has, nor on who asks.
 //!
 //! **Costs** one random number and a walk over the clusters; nothing is written.
 //!

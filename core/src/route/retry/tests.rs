@@ -211,5 +211,5 @@ fn new_settings_keep_the_counts() {
 #[test]
 fn the_ratio_has_three_decimals() {
     let ratio = |token_ratio| Throttle::new(&ThrottlingConfig { max_tokens: 10, token_ratio }).ratio;
-    assert_eq!([0.1, 0.29, 0.5549, 1.0, 0.001].map(ratio), [100, 290, 554, 1000, 1]);
+    assert_eq!([0.1, 0.5549, 1.0, 1.001, 0.001].map(ratio), [100, 554, 1000, 1001, 1]);
 }
