@@ -4,7 +4,7 @@
 //! the number of pods. A period lasts from the moment every balancer goes by a configuration to the next change of it.
 
 use lb_core::Nanos;
-use lb_core::route::RouteId;
+use lb_core::route::{ClusterWeight, RouteId};
 
 use super::calls::{Call, End};
 use super::{PodId, World};
@@ -34,6 +34,16 @@ pub(crate) struct Part {
     deployments: Vec<usize>,
 }
 
+/// What a route's requests may go to.
+struct Target {
+    name: String,
+    services: Vec<usize>,
+    /// Its weight as it is written.
+    written: u32,
+    /// That times its addresses where it is the weight of each.
+    effective: u32,
+}
+
 impl World<'_> {
     /// A request of a route has come back from a server. Routes keep their order, so the index means the same to all.
     pub(super) fn count_for_split(&mut self, route: RouteId, call: &Call) {
@@ -45,59 +55,53 @@ impl World<'_> {
         self.reached[route.index()][deployment] += 1;
     }
 
-    /// Every balancer goes by what is written down.
+    /// Every balancer goes by what is written down: a period begins for each route that has none.
     pub(super) fn begin_splits(&mut self) {
         let from = self.now();
-        for (index, route) in self.written.routes.clone().into_iter().enumerate() {
-            if self.splits.iter().any(|split| split.route == route.name && split.until.is_none()) {
+        for index in 0..self.written.routes.len() {
+            if self.splits.iter().any(|split| split.index == index && split.until.is_none()) {
                 continue;
             }
-            let mut targets: Vec<(String, Vec<(String, u32)>, u32)> =
-                route.clusters.iter().map(|c| (c.name.clone(), self.written.endpoints(&c.name), c.weight)).collect();
-            // Of a single cluster its services are the targets.
-            if let [(_, endpoints, _)] = targets.as_slice() {
-                targets = endpoints.iter().map(|(s, w)| (s.clone(), vec![(s.clone(), *w)], *w)).collect();
-                let each = |(_, services, weight): &mut (String, Vec<(String, u32)>, u32)| {
-                    *weight *= self.addresses(&services[0].0);
-                };
-                let written: u32 = targets.iter().map(|(.., weight)| weight).sum();
-                let configured: Vec<f64> = targets.iter().map(|(.., w)| f64::from(*w) / f64::from(written)).collect();
-                targets.iter_mut().for_each(each);
-                self.begin_split(index, from, &targets, Some(&configured));
-            } else {
-                self.begin_split(index, from, &targets, None);
-            }
+            let targets = self.targets(index);
+            let sum = |weight: fn(&Target) -> u32| f64::from(targets.iter().map(weight).sum::<u32>().max(1));
+            let (written, effective) = (sum(|t| t.written), sum(|t| t.effective));
+            let parts = targets.iter().map(|target| Part {
+                name: target.name.clone(),
+                configured: f64::from(target.written) / written,
+                effective: f64::from(target.effective) / effective,
+                requests: 0,
+                deployments: target.services.iter().flat_map(|&s| self.services[s].deployments.clone()).collect(),
+            });
+            let split = Split {
+                route: self.written.routes[index].name.clone(),
+                index,
+                from,
+                until: None,
+                parts: parts.collect(),
+                before: self.reached[index].clone(),
+            };
+            self.splits.push(split);
         }
     }
 
-    fn begin_split(
-        &mut self,
-        route: usize,
-        from: Nanos,
-        targets: &[(String, Vec<(String, u32)>, u32)],
-        configured: Option<&[f64]>,
-    ) {
-        let sum: f64 = targets.iter().map(|(.., weight)| f64::from(*weight)).sum();
-        let parts = targets.iter().enumerate().map(|(i, (name, services, weight))| {
-            let effective = if sum > 0.0 { f64::from(*weight) / sum } else { 0.0 };
-            let services = services.iter().map(|(name, _)| &self.services[self.service(name)]);
-            Part {
-                name: name.clone(),
-                configured: configured.map_or(effective, |shares| shares[i]),
-                effective,
-                requests: 0,
-                deployments: services.flat_map(|service| service.deployments.iter().copied()).collect(),
-            }
-        });
-        let split = Split {
-            route: self.written.routes[route].name.clone(),
-            index: route,
-            from,
-            until: None,
-            parts: parts.collect(),
-            before: self.reached[route].clone(),
+    /// What a route divides its requests among: its clusters, or the services of its only one.
+    fn targets(&self, route: usize) -> Vec<Target> {
+        let clusters = &self.written.routes[route].clusters;
+        if let [only] = clusters.as_slice() {
+            let endpoints = self.written.endpoints(&only.name).into_iter();
+            let target = |(name, written): (String, u32)| {
+                let services = vec![self.service(&name)];
+                Target { effective: written.saturating_mul(self.addresses(services[0])), name, services, written }
+            };
+            return endpoints.map(target).collect();
+        }
+        let target = |cluster: &ClusterWeight| Target {
+            name: cluster.name.clone(),
+            services: self.written.endpoints(&cluster.name).iter().map(|(name, _)| self.service(name)).collect(),
+            written: cluster.weight,
+            effective: cluster.weight,
         };
-        self.splits.push(split);
+        clusters.iter().map(target).collect()
     }
 
     /// What is written down changes, or the run is over: the present period ends.
@@ -117,8 +121,8 @@ impl World<'_> {
     }
 
     /// Ready pods of a service.
-    fn addresses(&self, service: &str) -> u32 {
-        let deployments = &self.services[self.service(service)].deployments;
+    fn addresses(&self, service: usize) -> u32 {
+        let deployments = &self.services[service].deployments;
         let ready = |pod: &PodId| deployments.contains(&self.pods[pod.0 as usize].deployment) && self.is_ready(*pod);
         (0..self.pods.len() as u32).map(PodId).filter(ready).count() as u32
     }
