@@ -497,6 +497,10 @@ fn strict_dns() -> ResolverConfig {
 pub struct Event {
     /// When, from the start of the run; above zero, as what is there at the start is said by `replicas`.
     pub at: Nanos,
+    /// The strategies under which it happens, where it is part of how they are operated (a restart that only a file needs);
+    /// all by default.
+    #[serde(default)]
+    pub strategies: Vec<String>,
     /// Change the number of replicas.
     #[serde(default)]
     pub scale: Option<Scale>,

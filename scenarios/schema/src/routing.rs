@@ -52,16 +52,13 @@ pub enum Configuration {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Configure {
-    /// The strategy whose configuration changes; every one that has the route or the cluster by default.
-    #[serde(default)]
-    pub strategy: Option<String>,
-    /// The route that changes.
+    /// The route that changes, of every strategy that has it.
     #[serde(default)]
     pub route: Option<String>,
     /// Its new clusters.
     #[serde(default)]
     pub clusters: Vec<ClusterWeight>,
-    /// The cluster that changes.
+    /// The cluster that changes, of every strategy that has it.
     #[serde(default)]
     pub cluster: Option<String>,
     /// Its new endpoints.

@@ -54,7 +54,11 @@ impl Scenario {
         let mut replicas: Vec<(&str, u32)> = self.deployments.iter().map(|d| (d.name.as_str(), d.replicas)).collect();
         let mut timeline = Vec::new();
         for event in ordered {
-            let mut say = |label: String| timeline.push((event.at, label));
+            let only = match event.strategies.as_slice() {
+                [] => String::new(),
+                some => format!(" ({})", some.join(", ")),
+            };
+            let mut say = |label: String| timeline.push((event.at, label + &only));
             if let Some(scale) = &event.scale
                 && let Some((_, now)) = replicas.iter_mut().find(|(name, _)| *name == scale.deployment)
             {
@@ -78,15 +82,14 @@ impl Scenario {
     }
 }
 
-impl Configure {
-    /// Whether it is for this strategy: it is named, or it has what changes.
-    pub fn is_for(&self, strategy: &Strategy) -> bool {
-        let named = self.strategy.as_ref().is_none_or(|name| *name == strategy.name);
-        let has_route = |name: &String| strategy.routes.iter().any(|route| route.name == *name);
-        let has_cluster = |name: &String| strategy.clusters.iter().any(|cluster| cluster.name == *name);
-        named && (self.route.as_ref().is_some_and(has_route) || self.cluster.as_ref().is_some_and(has_cluster))
+impl Event {
+    /// Whether it happens under this strategy.
+    pub fn is_under(&self, strategy: &Strategy) -> bool {
+        self.strategies.is_empty() || self.strategies.contains(&strategy.name)
     }
+}
 
+impl Configure {
     /// "split → v1 99, v2 1"
     fn words(&self) -> String {
         let clusters = self.clusters.iter().map(|c| format!("{} {}", c.name, c.weight));

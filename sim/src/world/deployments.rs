@@ -114,6 +114,9 @@ impl<'s> World<'s> {
     /// Carries out an event of the scenario's timeline. One for a deployment this strategy does without is skipped.
     pub(super) fn timeline(&mut self, index: u32) {
         let event = &self.scenario.events[index as usize];
+        if !event.is_under(self.strategy) {
+            return;
+        }
         if let Some((deployment, scale)) = event.scale.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
             self.deployments[deployment].replicas = scale.replicas;
             self.reconcile(deployment);

@@ -320,6 +320,9 @@ impl World<'_> {
         }
         self.stop_clients(id);
         self.cut_connections(id);
+        if !self.strategy.routes.is_empty() {
+            self.note_configured(); // the last that went by the old one may have left
+        }
         if is_sidecar || self.strategy.balancer != Balancer::Sidecar {
             return; // no other process lives in this pod
         }

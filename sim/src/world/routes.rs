@@ -161,14 +161,12 @@ impl World<'_> {
 
     /// The timeline changes what is written down.
     pub(super) fn configure(&mut self, change: &scenarios::Configure) {
-        if !change.is_for(self.strategy) {
-            return;
-        }
-        if let Some(route) = self.written.routes.iter_mut().find(|r| change.route.as_ref() == Some(&r.name)) {
-            route.clusters.clone_from(&change.clusters);
-        }
-        if let Some(cluster) = self.written.clusters.iter_mut().find(|c| change.cluster.as_ref() == Some(&c.name)) {
-            cluster.endpoints.clone_from(&change.endpoints);
+        let route = self.written.routes.iter_mut().find(|r| change.route.as_ref() == Some(&r.name));
+        let cluster = self.written.clusters.iter_mut().find(|c| change.cluster.as_ref() == Some(&c.name));
+        match (route, cluster) {
+            (Some(route), _) => route.clusters.clone_from(&change.clusters),
+            (_, Some(cluster)) => cluster.endpoints.clone_from(&change.endpoints),
+            (None, None) => return, // this strategy has neither
         }
         self.configuration_changed();
     }

@@ -5,7 +5,8 @@ use lb_core::route::{ClusterWeight, RouteConfig};
 
 use super::Check;
 use crate::{
-    Balancer, ClusterConfig, Configuration, Configure, ConnectionUse, ProgressiveDelivery, ServiceWeight, Strategy,
+    Balancer, ClusterConfig, Configuration, Configure, ConnectionUse, Event, ProgressiveDelivery, ServiceWeight,
+    Strategy,
 };
 
 impl Check<'_> {
@@ -136,17 +137,12 @@ impl Check<'_> {
     }
 
     /// `configure` of an event.
-    pub(super) fn configure(&mut self, path: &str, configure: &Configure) {
+    pub(super) fn configure(&mut self, path: &str, event: &Event, configure: &Configure) {
         let at = |key: &str| format!("{path}.{key}");
-        if let Some(strategy) = &configure.strategy
-            && !self.refers(&at("strategy"), "strategy", strategy)
-        {
-            return;
-        }
         if !self.sound("strategy") || !self.sound(path) {
             return;
         }
-        let meant: Vec<&Strategy> = self.scenario.strategies.iter().filter(|s| configure.is_for(s)).collect();
+        let meant: Vec<&Strategy> = self.scenario.strategies.iter().filter(|s| event.is_under(s)).collect();
         match (&configure.route, &configure.cluster) {
             (Some(route), None) => {
                 let having = meant.iter().find(|s| s.routes.iter().any(|r| r.name == *route));

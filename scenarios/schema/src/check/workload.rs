@@ -136,6 +136,9 @@ impl Check<'_> {
             let rule = format!("`at` is {}, after the end of the run ({duration})", event.at);
             self.problem(&format!("{path}.at"), rule, "move the event, or write a longer `duration`");
         }
+        for (i, strategy) in event.strategies.iter().enumerate() {
+            self.refers(&format!("{path}.strategies.{i}"), "strategy", strategy);
+        }
         // Every action an event can have, whether it is given, and the deployment it is done to.
         let actions: [(&str, bool, Option<&String>); 5] = [
             ("scale", event.scale.is_some(), event.scale.as_ref().map(|scale| &scale.deployment)),
@@ -169,7 +172,7 @@ impl Check<'_> {
             }
         }
         if let Some(configure) = &event.configure {
-            self.configure(&format!("{path}.configure"), configure);
+            self.configure(&format!("{path}.configure"), event, configure);
         }
         if let Some(scale) = &event.scale {
             self.within(
