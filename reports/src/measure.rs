@@ -6,7 +6,7 @@
 //! what happened before. Pods are those that existed at some time in it.
 
 use crate::number::short;
-use crate::record::{PodRecord, SplitPart, StrategyRecord, Times};
+use crate::record::{Latency, LoadRecord, PodRecord, Requests, Role, SplitPart, StrategyRecord, Times};
 
 /// Every metric [`measure`] knows.
 pub const METRICS: &[&str] = &[
@@ -15,6 +15,7 @@ pub const METRICS: &[&str] = &[
     "requests.failed",
     "requests.error_rate",
     "goodput_per_s",
+    "goodput.jain",
     "latency_ms.mean",
     "latency_ms.p50",
     "latency_ms.p90",
@@ -35,6 +36,7 @@ pub const METRICS: &[&str] = &[
     "pods.requests",
     "pods.with_traffic",
     "share",
+    "share.of_servers",
     "share.min",
     "share.max",
     "time_to_traffic_s.min",
@@ -61,6 +63,8 @@ pub enum Pods {
 pub struct Measure {
     /// One of [`METRICS`].
     pub metric: String,
+    /// The load whose requests are meant; all requests if `None`. It has no windows.
+    pub load: Option<String>,
     /// The deployments whose pods are meant; for metrics of pods.
     pub deployments: Vec<String>,
     /// Which of their pods; for metrics of pods.
@@ -76,13 +80,17 @@ impl Measure {
     #[must_use]
     pub fn describe(&self) -> String {
         let mut words = self.metric.clone();
+        if let Some(load) = &self.load {
+            words.push_str(&format!(" of load {load}"));
+        }
         if is_of_pods(&self.metric) {
             let which = match self.pods {
                 Pods::All => "",
                 Pods::Initial => "initial ",
                 Pods::New => "new ",
             };
-            words.push_str(&format!(" of {which}{} pods", self.deployments.join(" and ")));
+            let of = if self.load.is_some() { "at" } else { "of" };
+            words.push_str(&format!(" {of} {which}{} pods", self.deployments.join(" and ")));
         }
         if let Some(from) = self.from_s {
             words.push_str(&format!(" from {} s", short(from)));
@@ -114,8 +122,16 @@ fn is_of_pods(metric: &str) -> bool {
 #[must_use]
 pub fn measure(strategy: &StrategyRecord, times: Times, what: &Measure) -> Option<f64> {
     let window = Window::of(times, what);
+    let load = match &what.load {
+        None => None,
+        // Counts by load have no timeline.
+        Some(_) if what.from_s.is_some() || what.until_s.is_some() => return None,
+        Some(name) => Some(strategy.loads.iter().find(|load| load.name == *name)?),
+    };
     if is_of_pods(&what.metric) {
-        of_pods(strategy, window, what)
+        of_pods(strategy, window, load, what)
+    } else if let Some(load) = load {
+        of_requests(&load.requests, &load.latency_ms, times, &what.metric)
     } else if what.from_s.is_none() && what.until_s.is_none() {
         of_run(strategy, times, &what.metric)
     } else {
@@ -182,17 +198,6 @@ fn error_rate(failed: u64, ended: u64) -> Option<f64> {
 fn of_run(s: &StrategyRecord, times: Times, metric: &str) -> Option<f64> {
     let after_ok = |value: f64| (s.requests.ok > 0).then_some(value);
     match metric {
-        "requests.started" => Some(s.requests.started as f64),
-        "requests.ok" => Some(s.requests.ok as f64),
-        "requests.failed" => Some(s.requests.failed as f64),
-        "requests.error_rate" => error_rate(s.requests.failed, s.requests.ok.saturating_add(s.requests.failed)),
-        "goodput_per_s" => (times.measured_s() > 0.0).then(|| s.requests.ok as f64 / times.measured_s()),
-        "latency_ms.mean" => after_ok(s.latency_ms.mean),
-        "latency_ms.p50" => after_ok(s.latency_ms.p50),
-        "latency_ms.p90" => after_ok(s.latency_ms.p90),
-        "latency_ms.p99" => after_ok(s.latency_ms.p99),
-        "latency_ms.p999" => after_ok(s.latency_ms.p999),
-        "latency_ms.max" => after_ok(s.latency_ms.max),
         "node_hops.mean" => after_ok(s.node_hops.mean),
         "node_hops.max" => after_ok(f64::from(s.node_hops.max)),
         "connections.opened" => Some(s.connections.opened as f64),
@@ -206,6 +211,25 @@ fn of_run(s: &StrategyRecord, times: Times, metric: &str) -> Option<f64> {
             let times: Option<Vec<f64>> = s.configurations.iter().map(|c| c.last_s.map(|last| last - c.at_s)).collect();
             largest(times?.into_iter())
         }
+        _ => of_requests(&s.requests, &s.latency_ms, times, metric),
+    }
+}
+
+/// What can be said of any set of requests: all of a run, or those of one load.
+fn of_requests(requests: &Requests, latency_ms: &Latency, times: Times, metric: &str) -> Option<f64> {
+    let after_ok = |value: f64| (requests.ok > 0).then_some(value);
+    match metric {
+        "requests.started" => Some(requests.started as f64),
+        "requests.ok" => Some(requests.ok as f64),
+        "requests.failed" => Some(requests.failed as f64),
+        "requests.error_rate" => error_rate(requests.failed, requests.ok.saturating_add(requests.failed)),
+        "goodput_per_s" => (times.measured_s() > 0.0).then(|| requests.ok as f64 / times.measured_s()),
+        "latency_ms.mean" => after_ok(latency_ms.mean),
+        "latency_ms.p50" => after_ok(latency_ms.p50),
+        "latency_ms.p90" => after_ok(latency_ms.p90),
+        "latency_ms.p99" => after_ok(latency_ms.p99),
+        "latency_ms.p999" => after_ok(latency_ms.p999),
+        "latency_ms.max" => after_ok(latency_ms.max),
         _ => None,
     }
 }
@@ -225,7 +249,11 @@ fn of_window(s: &StrategyRecord, window: Window, metric: &str) -> Option<f64> {
     }
 }
 
-fn of_pods(s: &StrategyRecord, window: Window, what: &Measure) -> Option<f64> {
+fn of_pods(s: &StrategyRecord, window: Window, load: Option<&LoadRecord>, what: &Measure) -> Option<f64> {
+    let requests_of = |i: usize| match load {
+        None => requests_in(s, i, window),
+        Some(load) => load.requests_per_pod.get(i).copied().unwrap_or(0),
+    };
     let in_window: Vec<(&PodRecord, u64)> = s
         .pods
         .iter()
@@ -234,7 +262,7 @@ fn of_pods(s: &StrategyRecord, window: Window, what: &Measure) -> Option<f64> {
         .filter(|(_, pod)| {
             pod.created_s < window.until_s && pod.removed_s.is_none_or(|removed| removed > window.from_s)
         })
-        .map(|(i, pod)| (pod, requests_in(s, i, window)))
+        .map(|(i, pod)| (pod, requests_of(i)))
         .collect();
     let of_all = in_window.iter().fold(0u64, |sum, &(_, n)| sum.saturating_add(n));
     let selected: Vec<(&PodRecord, u64)> = in_window.into_iter().filter(|(pod, _)| what.selects(pod)).collect();
@@ -255,6 +283,15 @@ fn of_pods(s: &StrategyRecord, window: Window, what: &Measure) -> Option<f64> {
         "pods.requests" => Some(sum as f64),
         "pods.with_traffic" => Some(requests.iter().filter(|&&n| n > 0).count() as f64),
         "share" => part(sum),
+        "share.of_servers" => {
+            let at_server = |i: usize| if s.pods[i].role == Role::Server { requests_of(i) } else { 0 };
+            let of_servers = (0..s.pods.len()).fold(0u64, |sum, i| sum.saturating_add(at_server(i)));
+            (of_servers > 0).then(|| sum as f64 / of_servers as f64)
+        }
+        "goodput.jain" => {
+            let ok: Vec<u64> = selected.iter().filter_map(|(pod, _)| pod.ok).collect();
+            ok.iter().any(|&n| n > 0).then(|| jain(&ok))
+        }
         "share.min" => part(*requests.iter().min()?),
         "share.max" => part(*requests.iter().max()?),
         "time_to_traffic_s.min" => smallest(waits.iter().copied()),
@@ -316,6 +353,7 @@ mod tests {
             role: Role::Server,
             node: "node-0".to_owned(),
             requests: 0,
+            ok: Some(33),
             share: 0.0,
             created_s,
             started_s: None,
@@ -325,6 +363,16 @@ mod tests {
             connected_s: None,
             first_request_s,
             removed_s: None,
+        }
+    }
+
+    fn load(name: &str, [started, ok, failed]: [u64; 3], requests_per_pod: [u64; 4]) -> LoadRecord {
+        let requests = Requests { started, ok, failed };
+        LoadRecord {
+            name: name.to_owned(),
+            requests,
+            requests_per_pod: requests_per_pod.to_vec(),
+            ..LoadRecord::default()
         }
     }
 
@@ -356,6 +404,13 @@ mod tests {
                     .into(),
             }],
             configurations: vec![ConfigurationRecord { at_s: 1.0, last_s: Some(3.5) }],
+            loads: vec![
+                load("all", [81, 80, 1], [30, 30, 0, 0]),
+                LoadRecord {
+                    latency_ms: Latency { p99: 9.0, ..Latency::default() },
+                    ..load("preview", [20, 19, 0], [4, 4, 2, 0])
+                },
+            ],
             pods: vec![
                 pod("server-0", 0.0, Some(0.1)),
                 pod("server-1", 0.0, Some(0.2)),
@@ -380,7 +435,8 @@ mod tests {
     const RUN: Times = Times { duration_s: 3.5, interval_s: 1.0, warm_up_s: 0.0 };
 
     fn of(metric: &str, pods: Pods, from_s: Option<f64>, until_s: Option<f64>) -> Option<f64> {
-        let what = Measure { metric: metric.to_owned(), deployments: vec!["server".to_owned()], pods, from_s, until_s };
+        let (load, deployments) = (None, vec!["server".to_owned()]);
+        let what = Measure { metric: metric.to_owned(), load, deployments, pods, from_s, until_s };
         measure(&strategy(), RUN, &what)
     }
 
@@ -431,6 +487,57 @@ mod tests {
         assert_eq!(of("goodput_per_s", None, None), Some(99.0 / 3.5));
         // A distribution cannot be cut.
         assert_eq!(of("latency_ms.p99", Some(1.0), None), None);
+    }
+
+    #[test]
+    fn a_load_has_figures_of_its_own() {
+        let of = |metric: &str, load: &str, from_s| {
+            let (load, deployments) = (Some(load.to_owned()), vec!["server".to_owned()]);
+            measure(
+                &strategy(),
+                RUN,
+                &Measure { metric: metric.to_owned(), load, deployments, from_s, ..Measure::default() },
+            )
+        };
+        assert_eq!(of("requests.started", "preview", None), Some(20.0));
+        assert_eq!(of("requests.error_rate", "all", None), Some(1.0 / 81.0));
+        assert_eq!(of("goodput_per_s", "preview", None), Some(19.0 / 3.5));
+        assert_eq!(of("latency_ms.p99", "preview", None), Some(9.0));
+        assert_eq!(of("pods.requests", "preview", None), Some(10.0));
+        // The largest of 4, 4, 2.
+        assert_eq!(of("share.max", "preview", None), Some(0.4));
+        assert_eq!(of("requests.started", "nobody", None), None);
+        assert_eq!(of("connections.opened", "all", None), None, "connections are of no load");
+        assert_eq!(of("requests.started", "all", Some(1.0)), None, "there is no timeline by load");
+    }
+
+    #[test]
+    fn a_part_of_all_servers_is_not_one_of_the_deployment() {
+        let mut s = strategy();
+        s.pods[2].deployment = "canary".to_owned();
+        s.pods[3].role = Role::Client;
+        let of = |metric: &str, load: Option<&str>| {
+            let (load, deployments) = (load.map(str::to_owned), vec!["canary".to_owned()]);
+            measure(&s, RUN, &Measure { metric: metric.to_owned(), load, deployments, ..Measure::default() })
+        };
+        assert_eq!(of("share", None), Some(1.0));
+        // 2 of 34 + 34 + 2, and 2 of 4 + 4 + 2.
+        assert_eq!(of("share.of_servers", None), Some(2.0 / 70.0));
+        assert_eq!(of("share.of_servers", Some("preview")), Some(0.2));
+        assert_eq!(of("share.of_servers", Some("all")), Some(0.0));
+    }
+
+    #[test]
+    fn goodput_is_fair_by_what_was_answered() {
+        let mut s = strategy();
+        let of = |s: &StrategyRecord| {
+            let deployments = vec!["server".to_owned()];
+            measure(s, RUN, &Measure { metric: "goodput.jain".to_owned(), deployments, ..Measure::default() })
+        };
+        (s.pods[0].ok, s.pods[1].ok, s.pods[2].ok) = (Some(1), Some(3), None);
+        assert_eq!(of(&s), Some(0.8), "of those that call");
+        (s.pods[0].ok, s.pods[1].ok) = (Some(0), Some(0));
+        assert_eq!(of(&s), None);
     }
 
     #[test]
@@ -524,6 +631,7 @@ mod tests {
     fn words_name_pods_and_window() {
         let mut what = Measure {
             metric: "share.max".to_owned(),
+            load: None,
             deployments: vec!["server".to_owned()],
             pods: Pods::New,
             from_s: Some(60.0),
@@ -540,5 +648,9 @@ mod tests {
         what.metric = "requests.failed".to_owned();
         what.until_s = Some(30.0);
         assert_eq!(what.describe(), "requests.failed until 30 s");
+        (what.load, what.until_s) = (Some("preview".to_owned()), None);
+        assert_eq!(what.describe(), "requests.failed of load preview");
+        what.metric = "share".to_owned();
+        assert_eq!(what.describe(), "share of load preview at server and canary pods");
     }
 }

@@ -108,6 +108,9 @@ pub struct StrategyRecord {
     pub imbalance: f64,
     /// Jain's fairness index of the same requests over the called service's pods: (Σx)² / (n·Σx²); 1 is even, 1/n is one pod.
     pub jain: f64,
+    /// The same by load, in the scenario's order; empty in records of before this field.
+    #[serde(default)]
+    pub loads: Vec<LoadRecord>,
     /// Every pod that ever existed, in order of creation.
     pub pods: Vec<PodRecord>,
     /// What share each target of a route got, by route and configuration.
@@ -155,6 +158,27 @@ pub struct ConfigurationRecord {
     pub at_s: f64,
     /// When the last balancer had it; `null` if that did not happen before the next change or the end.
     pub last_s: Option<f64>,
+}
+
+/// The requests of one load, issued after the warm-up.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct LoadRecord {
+    /// The load's name.
+    pub name: String,
+    /// The deployment whose pods call.
+    pub from: String,
+    /// The service they call.
+    pub to: String,
+    /// Its requests.
+    pub requests: Requests,
+    /// Why they failed.
+    pub errors: Vec<ErrorCount>,
+    /// Latency of those that ended OK.
+    pub latency_ms: Latency,
+    /// Those that ended OK, per second.
+    pub goodput_per_s: f64,
+    /// Those that each pod received (a client: sent) after the warm-up, in the order of `pods`.
+    pub requests_per_pod: Vec<u64>,
 }
 
 /// Counts of requests.
@@ -258,6 +282,9 @@ pub struct PodRecord {
     pub node: String,
     /// Requests it received (a proxy: requests it forwarded; a client: requests it sent).
     pub requests: u64,
+    /// Requests it sent, after the warm-up, that were answered OK; `null` for pods that are no clients.
+    #[serde(default)]
+    pub ok: Option<u64>,
     /// Its part of the requests of its deployment's pods, 0 to 1.
     pub share: f64,
     /// The Deployment asked for it.

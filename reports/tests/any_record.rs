@@ -39,6 +39,7 @@ fn pod(number: BoxedStrategy<f64>) -> impl Strategy<Value = PodRecord> {
             role,
             node,
             requests,
+            ok: (role == Role::Client).then_some(requests),
             share,
             created_s,
             started_s: moments[0],
@@ -71,13 +72,28 @@ fn timeline(number: BoxedStrategy<f64>) -> impl Strategy<Value = Timeline> {
         })
 }
 
+fn load(number: BoxedStrategy<f64>) -> impl Strategy<Value = LoadRecord> {
+    let words = (word(), word(), word());
+    (words, (count(), count(), count()), vec(number, 7), vec((word(), word(), count()), 0..3), vec(count(), 0..20))
+        .prop_map(|((name, from, to), (started, ok, failed), n, errors, requests_per_pod)| LoadRecord {
+            name,
+            from,
+            to,
+            requests: Requests { started, ok, failed },
+            errors: errors.into_iter().map(|(code, reason, count)| ErrorCount { code, reason, count }).collect(),
+            latency_ms: Latency { mean: n[0], p50: n[1], p90: n[2], p99: n[3], p999: n[4], max: n[5] },
+            goodput_per_s: n[6],
+            requests_per_pod,
+        })
+}
+
 fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord> {
     (
         (word(), word(), count(), count(), count()),
         (vec(number.clone(), 9), vec((number.clone(), number.clone()), 0..6), vec((word(), word(), count()), 0..3)),
-        (vec(pod(number.clone()), 0..16), timeline(number.clone())),
+        (vec(pod(number.clone()), 0..16), timeline(number.clone()), vec(load(number), 0..4)),
     )
-        .prop_map(|((name, summary, started, ok, failed), (n, quantiles, errors), (pods, timeline))| {
+        .prop_map(|((name, summary, started, ok, failed), (n, quantiles, errors), (pods, timeline, loads))| {
             StrategyRecord {
                 name,
                 summary,
@@ -94,6 +110,7 @@ fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord>
                 jain: n[8],
                 splits: Vec::new(),
                 configurations: Vec::new(),
+                loads,
                 pods,
                 timeline,
             }
@@ -202,9 +219,11 @@ proptest! {
         let _ = reports::verdict::sentence(&record);
         for s in &record.strategies {
             for metric in reports::measure::METRICS {
-                for pods in [Pods::All, Pods::Initial, Pods::New] {
+                let loads = s.loads.first().map(|load| load.name.clone());
+                let cases = [(Pods::All, None), (Pods::Initial, None), (Pods::New, None), (Pods::All, loads)];
+                for (pods, load) in cases {
                     let what = Measure {
-                        metric: (*metric).to_owned(), deployments: vec!["server".to_owned()], pods, from_s, until_s,
+                        metric: (*metric).to_owned(), load, deployments: vec!["server".to_owned()], pods, from_s, until_s,
                     };
                     let _ = measure(s, record.times(), &what);
                     let _ = what.describe();

@@ -4,7 +4,7 @@ mod common;
 
 use common::{empty, headless, hundred, strategies, three};
 use reports::html::render;
-use reports::record::RunRecord;
+use reports::record::{LoadRecord, Requests, RunRecord};
 use reports::terminal::table;
 
 fn all() -> Vec<RunRecord> {
@@ -34,6 +34,31 @@ fn the_first_screen_is_in_order() {
         at("href=\"run.json\""),
     ];
     assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn several_loads_have_a_row_each() {
+    let mut record = three();
+    assert!(!render(&record).contains("By load"), "one load's figures are those of the run");
+    let s = &mut record.strategies[0];
+    let load = |name: &str, ok: u64| LoadRecord {
+        name: name.to_owned(),
+        from: "client".to_owned(),
+        to: "server".to_owned(),
+        requests: Requests { started: ok, ok, failed: 0 },
+        requests_per_pod: vec![ok; s.pods.len()],
+        ..LoadRecord::default()
+    };
+    s.loads = vec![load("everybody", 4321), load("preview", 0)];
+    let html = render(&record);
+    let table = html.split("<caption>By load</caption>").nth(1).and_then(|rest| rest.split("</table>").next());
+    let rows: Vec<&str> = table.expect("a table").split("<tr>").skip(2).collect();
+    let [everybody, preview] = rows[..] else { panic!("{rows:?}") };
+    assert!(everybody.contains("everybody") && everybody.contains("4,321"), "{everybody}");
+    assert!(
+        preview.contains("preview") && preview.matches("–").count() >= 2,
+        "nothing ended, so it took no time: {preview}"
+    );
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use lb_core::Nanos;
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
-    self, ConfigurationRecord, ErrorCount, EventRecord, ExpectationRecord, Hops, Latency, PodRecord, Quantile,
-    RECORD_VERSION, RunRecord, SplitPart, SplitRecord, StrategyRecord, Times,
+    self, ConfigurationRecord, EventRecord, ExpectationRecord, Hops, LoadRecord, PodRecord, Quantile, RECORD_VERSION,
+    RunRecord, SplitPart, SplitRecord, StrategyRecord, Times,
 };
-use scenarios::{Expect, PodSet, Scenario};
+use scenarios::{Expect, Load, Metric, PodSet, Scenario};
 
 use crate::Options;
-use crate::world::{Role, Split, World};
+use crate::world::{Role, Split, Tally, World};
 
 impl World<'_> {
     /// What happened, as the record has it.
@@ -41,6 +41,7 @@ impl World<'_> {
                 },
                 node: format!("node-{}", p.pod.node),
                 requests: p.pod.requests,
+                ok: (p.role == Role::Client).then_some(p.pod.ok),
                 share: if total == 0 { 0.0 } else { p.pod.requests as f64 / total as f64 },
                 created_s: seconds(moments.created),
                 started_s: moments.started.map(seconds),
@@ -54,38 +55,36 @@ impl World<'_> {
         });
         let mut timeline = recorder.timeline;
         timeline.requests_per_pod = parts.pods.iter().map(|p| p.pod.series.clone()).collect();
-        let ok = recorder.requests.ok;
-        let mean = |sum: f64| if ok == 0 { 0.0 } else { sum / ok as f64 };
-        // The histogram gives the upper end of a value's class, which for the slowest is above the slowest.
-        let quantile = |q: f64| Nanos(recorder.latency.value_at_quantile(q)).min(recorder.latency_max);
-        let percentile = |q: f64| if ok == 0 { 0.0 } else { quantile(q).as_millis_f64() };
+        let all = Tally::sum(&recorder.loads);
+        let ok = all.requests.ok;
+        let by_load = |(i, (load, tally)): (usize, (&Load, &Tally))| LoadRecord {
+            name: load.name().to_owned(),
+            from: load.from.clone(),
+            to: load.to.clone(),
+            requests: tally.requests,
+            errors: tally.errors(),
+            latency_ms: tally.latency_ms(),
+            goodput_per_s: tally.requests.ok as f64
+                / parts.scenario.duration.since(parts.scenario.warm_up).as_secs_f64(),
+            requests_per_pod: parts.pods.iter().map(|p| p.pod.by_load[i]).collect(),
+        };
         StrategyRecord {
             name: parts.strategy.name.clone(),
             summary: parts.strategy.summary(),
-            requests: recorder.requests,
-            errors: recorder
-                .errors
-                .iter()
-                .map(|(end, &count)| {
-                    let (code, reason) = end.describe();
-                    ErrorCount { code: code.into(), reason: reason.into(), count }
-                })
-                .collect(),
-            latency_ms: Latency {
-                mean: mean(recorder.latency_sum as f64 / 1e6),
-                p50: percentile(0.5),
-                p90: percentile(0.9),
-                p99: percentile(0.99),
-                p999: percentile(0.999),
-                max: recorder.latency_max.as_millis_f64(),
-            },
+            requests: all.requests,
+            errors: all.errors(),
+            latency_ms: all.latency_ms(),
             latency_quantiles: reports::measure::quantile_points(ok)
-                .map(|quantile| Quantile { quantile, ms: percentile(quantile) })
+                .map(|quantile| Quantile { quantile, ms: all.percentile_ms(quantile) })
                 .collect(),
-            node_hops: Hops { mean: mean(recorder.hops_sum as f64), max: recorder.hops_max },
+            node_hops: Hops {
+                mean: if ok == 0 { 0.0 } else { recorder.hops_sum as f64 / ok as f64 },
+                max: recorder.hops_max,
+            },
             connections: recorder.connections,
             imbalance: reports::measure::imbalance(&called),
             jain: reports::measure::jain(&called),
+            loads: parts.scenario.loads.iter().zip(&recorder.loads).enumerate().map(by_load).collect(),
             pods: pods.collect(),
             splits: parts.splits.iter().map(split).collect(),
             configurations: recorder
@@ -148,10 +147,16 @@ fn times(scenario: &Scenario) -> Times {
 }
 
 fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecord]) -> ExpectationRecord {
-    let answering = || scenario.answering().into_iter().map(str::to_owned).collect();
+    let of_callers = Metric::named(&expect.metric).is_some_and(|metric| metric.of_callers);
+    let meant = || match of_callers {
+        true => scenario.calling(),
+        false => scenario.answering(),
+    };
+    let meant = || meant().into_iter().map(str::to_owned).collect();
     let what = Measure {
         metric: expect.metric.clone(),
-        deployments: expect.deployment.clone().map_or_else(answering, |d| vec![d]),
+        load: expect.load.clone(),
+        deployments: expect.deployment.clone().map_or_else(meant, |d| vec![d]),
         pods: match expect.pods {
             PodSet::All => Pods::All,
             PodSet::Initial => Pods::Initial,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `page` | the order of things, first screen first |
 //! | `gallery`, `thumb` | a card a scenario, and the picture on it |
-//! | `tables` | expectations, comparison, pods, events |
+//! | `tables`, `loads` | expectations, comparison, pods, events; figures by load |
 //! | `percentile`, `requests`, `latency`, `counts`, `shares`, `stages` | a plot each, with its finding |
 //! | `figure` | a plot with its caption |
 //! | `time`, `axis` | the shared time axis with its event track; scales, ticks, labels that keep apart |
@@ -17,6 +17,7 @@ mod counts;
 mod figure;
 mod gallery;
 mod latency;
+mod loads;
 mod page;
 mod percentile;
 mod requests;

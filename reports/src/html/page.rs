@@ -6,7 +6,7 @@ use super::axis::end_label_room;
 use super::colour::{series_rules, variables};
 use super::requests::{Shared, pod_label};
 use super::text::{escape, escape_lines, keep_units};
-use super::{counts, latency, percentile, requests, shares, splits, stages, tables};
+use super::{counts, latency, loads, percentile, requests, shares, splits, stages, tables};
 use crate::number::{count, plural, short};
 use crate::record::{Role, RunRecord, StrategyRecord};
 use crate::summary::{self, PATIENCE_S};
@@ -138,6 +138,7 @@ fn strategy(record: &RunRecord, s: &StrategyRecord, index: usize, shared: Shared
     }
     html.push_str("</div>\n</div>\n");
     html.push_str(&splits::table(s));
+    html.push_str(&loads::table(s));
     html.push_str(&tables::errors(s));
     let rows = (1_200 / record.strategies.len().max(1)).clamp(20, 200);
     let _ = write!(

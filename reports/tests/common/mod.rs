@@ -161,6 +161,7 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         jain: jain(&servers),
         splits: Vec::new(),
         configurations: Vec::new(),
+        loads: Vec::new(),
         pods,
         timeline,
     }
@@ -173,6 +174,7 @@ fn pod(name: &str, deployment: &str, role: Role, created_s: f64, first_request_s
         role,
         node: format!("node-{}", name.len() % 3),
         requests: 0,
+        ok: None,
         share: 1.0,
         created_s,
         started_s: Some(created_s),

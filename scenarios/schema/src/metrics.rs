@@ -14,6 +14,10 @@ pub struct Metric {
     pub of_pods: bool,
     /// Whether `from` and `until` may narrow it to a part of the run.
     pub windowed: bool,
+    /// Whether `load` may narrow it to the requests of one load.
+    pub by_load: bool,
+    /// Whether the pods are those that call, not those that answer.
+    pub of_callers: bool,
 }
 
 impl Metric {
@@ -24,38 +28,52 @@ impl Metric {
 }
 
 const fn of_run(name: &'static str, meaning: &'static str) -> Metric {
-    Metric { name, meaning, of_pods: false, windowed: false }
+    Metric { name, meaning, of_pods: false, windowed: false, by_load: false, of_callers: false }
+}
+
+/// A fact of requests as such, whoever sent them.
+const fn of_requests(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { by_load: true, ..of_run(name, meaning) }
 }
 
 /// A count that the timeline has too.
 const fn of_run_or_part(name: &'static str, meaning: &'static str) -> Metric {
-    Metric { name, meaning, of_pods: false, windowed: true }
+    Metric { windowed: true, ..of_requests(name, meaning) }
 }
 
 const fn of_pods(name: &'static str, meaning: &'static str) -> Metric {
-    Metric { name, meaning, of_pods: true, windowed: true }
+    Metric { of_pods: true, ..of_run_or_part(name, meaning) }
 }
 
 /// A fact of a pod's whole life: a window would change its meaning.
 const fn of_lives(name: &'static str, meaning: &'static str) -> Metric {
-    Metric { name, meaning, of_pods: true, windowed: false }
+    Metric { of_pods: true, ..of_run(name, meaning) }
+}
+
+/// The same of pods that call.
+const fn of_callers(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { of_callers: true, ..of_lives(name, meaning) }
 }
 
 /// Every metric, in the order of the documentation.
 ///
-/// Those of pods look at the pods that `deployment` (by default the called service's) and `pods` select.
+/// Those of pods look at the pods that `deployment` (by default the called service's, or the callers') and `pods` select.
 pub const METRICS: &[Metric] = &[
     of_run_or_part("requests.started", "requests that clients began"),
     of_run_or_part("requests.ok", "requests answered with OK"),
     of_run_or_part("requests.failed", "requests that ended in any other way"),
     of_run_or_part("requests.error_rate", "failed over ended requests, 0 to 1; nothing if none ended"),
     of_run_or_part("goodput_per_s", "requests answered with OK per second"),
-    of_run("latency_ms.mean", "mean latency of answered requests as the client sees it, in milliseconds"),
-    of_run("latency_ms.p50", "median latency, in milliseconds"),
-    of_run("latency_ms.p90", "latency that 90 % of requests stay within, in milliseconds"),
-    of_run("latency_ms.p99", "latency that 99 % of requests stay within, in milliseconds"),
-    of_run("latency_ms.p999", "latency that 99.9 % of requests stay within, in milliseconds"),
-    of_run("latency_ms.max", "longest latency, in milliseconds"),
+    of_callers(
+        "goodput.jain",
+        "Jain's fairness index of the requests of the selected client pods that were answered with OK: 1 is even, 1/n is all of one of n",
+    ),
+    of_requests("latency_ms.mean", "mean latency of answered requests as the client sees it, in milliseconds"),
+    of_requests("latency_ms.p50", "median latency, in milliseconds"),
+    of_requests("latency_ms.p90", "latency that 90 % of requests stay within, in milliseconds"),
+    of_requests("latency_ms.p99", "latency that 99 % of requests stay within, in milliseconds"),
+    of_requests("latency_ms.p999", "latency that 99.9 % of requests stay within, in milliseconds"),
+    of_requests("latency_ms.max", "longest latency, in milliseconds"),
     of_run(
         "node_hops.mean",
         "borders between nodes that a request crossed from the client to the server that answered (one way), on average",
@@ -87,6 +105,7 @@ pub const METRICS: &[Metric] = &[
     of_pods("pods.requests", "requests the selected pods received"),
     of_pods("pods.with_traffic", "how many of the selected pods received a request"),
     of_pods("share", "the selected pods' part of the requests of all pods of the deployments, 0 to 1"),
+    of_pods("share.of_servers", "the selected pods' part of the requests of all server pods, 0 to 1"),
     of_pods("share.min", "smallest part that one selected pod got, 0 to 1"),
     of_pods("share.max", "largest part that one selected pod got, 0 to 1"),
     of_lives(

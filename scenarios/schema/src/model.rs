@@ -574,7 +574,10 @@ pub struct Expect {
     /// Measure relative to this strategy: the metric is divided by that strategy's.
     #[serde(default)]
     pub against: Option<String>,
-    /// For metrics of pods: whose. The called service's deployments by default.
+    /// For metrics of requests: those of this load only.
+    #[serde(default)]
+    pub load: Option<String>,
+    /// For metrics of pods: whose. The called service's deployments by default; the calling ones for `goodput.jain`.
     #[serde(default)]
     pub deployment: Option<String>,
     /// For metrics of pods: which of them.

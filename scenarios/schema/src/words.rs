@@ -41,6 +41,17 @@ impl Scenario {
         names
     }
 
+    /// The deployments whose pods call, each once.
+    pub fn calling(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for load in &self.loads {
+            if !names.contains(&load.from.as_str()) {
+                names.push(&load.from);
+            }
+        }
+        names
+    }
+
     /// Whether the deployment's pods call.
     pub fn is_calling(&self, deployment: &str) -> bool {
         self.loads.iter().any(|load| load.from == deployment)

@@ -1,10 +1,10 @@
 //! The books at the end of a run, in debug builds: whoever counts requests or connections must count those that are
 //! there. What does not balance is a slot, a stream or a place in a queue that has leaked, and would pass for load.
 
-use super::World;
 use super::calls::Phase;
 use super::connections::State;
 use super::pods::Phase as PodPhase;
+use super::{Tally, World};
 
 impl World<'_> {
     /// Panics if the books do not balance.
@@ -41,7 +41,7 @@ impl World<'_> {
                 _ => {}
             }
         }
-        let requests = &self.recorder.requests;
+        let requests = Tally::sum(&self.recorder.loads).requests;
         let unended = requests.started - requests.ok - requests.failed;
         let clients_left = self.clients.iter().any(|c| c.stopped);
         assert!(unended == open || clients_left && unended > open, "{unended} requests have not ended, {open} go on");

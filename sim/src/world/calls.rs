@@ -164,7 +164,7 @@ impl World<'_> {
     pub(super) fn begin_call(&mut self, call: Call) -> Id<Call> {
         let load = self.client(call.client).load as usize;
         let id = self.calls.insert(call);
-        self.recorder.started(self.queue.now());
+        self.recorder.started(load, self.queue.now());
         if let Some(lane) = self.lanes.deadlines[load] {
             self.queue.after(lane, Event::Deadline(id));
         }
@@ -208,12 +208,13 @@ impl World<'_> {
     /// The request arrives.
     #[inline]
     pub(super) fn reach(&mut self, id: Id<Call>) {
+        let now = self.queue.now();
         let Some(call) = self.calls.get_mut(id) else { return };
         let pod = &mut self.pods[call.pod.0 as usize];
         if pod.phase == PodPhase::Gone {
             return; // the caller will notice that the connection is cut
         }
-        pod.count(self.queue.now());
+        pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
         let deployment = &self.deployments[pod.deployment];
         if pod.busy < deployment.spec.concurrency {
             pod.busy += 1;

@@ -10,7 +10,7 @@ use lb_core::route::ClusterWeight;
 use scenarios::ProgressiveDelivery;
 
 use super::calls::{Call, End};
-use super::recorder::latencies;
+use super::tally::latencies;
 use super::{Event, World};
 
 /// The controller of one delivery.

@@ -148,9 +148,10 @@ impl<'s> World<'s> {
     fn issue_one(&mut self, id: ClientId) {
         let client = &mut self.clients[id.0 as usize];
         let work = Work::draw(&mut client.workload);
-        let (pod, to, caller) = (client.pod, client.to, client.caller);
+        let (pod, load, to, caller) = (client.pod, client.load, client.to, client.caller);
+        let now = self.queue.now();
         let pod_of_client = &mut self.pods[pod.0 as usize];
-        pod_of_client.count(self.queue.now());
+        pod_of_client.count(load, now, self.recorder.counts(now));
         if pod_of_client.routing.is_some() {
             return self.new_routed_call(id, work);
         }
@@ -167,8 +168,12 @@ impl<'s> World<'s> {
     #[inline]
     pub(super) fn client_call_ended(&mut self, call: &Call, end: End) {
         let now = self.queue.now();
-        self.recorder.ended(end, call.issued, now.since(call.issued), call.hops);
-        if self.client(call.client).caller.is_none() {
+        let Client { pod, load, caller, .. } = *self.client(call.client);
+        self.recorder.ended(load as usize, end, call.issued, now.since(call.issued), call.hops);
+        if end == End::Ok && self.recorder.counts(call.issued) {
+            self.pods[pod.0 as usize].ok += 1;
+        }
+        if caller.is_none() {
             self.close_caller(call.caller); // it was made for this request
         }
         if let Some(closed) = &self.load_of(call.client).closed {

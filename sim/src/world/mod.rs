@@ -13,7 +13,7 @@
 //! * [`splits`]: what share each target of a route got;
 //! * [`delivery`]: the controller that brings a new version in step by step;
 //! * [`places`]: nodes, zones and the hops between them;
-//! * [`recorder`]: what is counted on the way.
+//! * [`recorder`] and [`tally`]: what is counted on the way.
 //!
 //! Nothing here decides what the core decides; the world carries out and reports back.
 
@@ -31,6 +31,7 @@ mod pods;
 mod recorder;
 mod routes;
 mod splits;
+mod tally;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,7 @@ use pods::Pod;
 pub(crate) use recorder::Recorder;
 use routes::{Routed, Written};
 pub(crate) use splits::Split;
+pub(crate) use tally::Tally;
 
 /// Index of a pod; pods are never removed, so that the record has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,7 +192,7 @@ impl<'s> World<'s> {
             reached: vec![vec![0; scenario.deployments.len()]; strategy.routes.len()],
             splits: Vec::new(),
             delivery: strategy.delivery.as_ref().map(Controller::new),
-            recorder: Recorder::new(scenario.interval, scenario.warm_up),
+            recorder: Recorder::new(scenario.interval, scenario.warm_up, scenario.loads.len()),
         };
         world.deploy();
         if let Some(delivery) = &strategy.delivery {
@@ -271,7 +273,13 @@ impl<'s> World<'s> {
             let deployment = &deployments[pod.deployment];
             PodPart { deployment: &deployment.spec.name, role: deployment.role, pod }
         });
-        Parts { strategy: self.strategy, pods: pods.collect(), splits: self.splits, recorder: self.recorder }
+        Parts {
+            scenario: self.scenario,
+            strategy: self.strategy,
+            pods: pods.collect(),
+            splits: self.splits,
+            recorder: self.recorder,
+        }
     }
 }
 
@@ -281,6 +289,7 @@ fn headers(load: &Load) -> Vec<(Box<str>, Box<str>)> {
 
 /// A world at its end.
 pub(crate) struct Parts<'s> {
+    pub(crate) scenario: &'s Scenario,
     pub(crate) strategy: &'s Strategy,
     pub(crate) pods: Vec<PodPart<'s>>,
     pub(crate) splits: Vec<Split>,

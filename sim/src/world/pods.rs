@@ -71,6 +71,10 @@ pub(crate) struct Pod {
     pub(crate) requests: u64,
     bucket: u32,
     pub(crate) series: Vec<u32>,
+    /// Those of each load after the warm-up.
+    pub(crate) by_load: Box<[u64]>,
+    /// Its own requests that were answered OK, if it is a client; issued after the warm-up.
+    pub(crate) ok: u64,
 }
 
 impl Pod {
@@ -84,11 +88,12 @@ impl Pod {
         self.series.push(std::mem::take(&mut self.bucket));
     }
 
-    /// A request has come.
+    /// A request of a load has come, after the warm-up or in it.
     #[inline]
-    pub(super) fn count(&mut self, now: Nanos) {
+    pub(super) fn count(&mut self, load: u32, now: Nanos, warm: bool) {
         self.requests += 1;
         self.bucket += 1;
+        self.by_load[load as usize] += u64::from(warm);
         if self.moments.first_request.is_none() {
             self.moments.first_request = Some(now);
         }
@@ -166,6 +171,8 @@ impl World<'_> {
             requests: 0,
             bucket: 0,
             series: vec![0; self.recorder.buckets()],
+            by_load: vec![0; self.scenario.loads.len()].into(),
+            ok: 0,
         });
         if !initial {
             // A sidecar starts with the pod it comes with.

@@ -1,17 +1,11 @@
 //! What is counted while the world runs.
 
-use std::collections::BTreeMap;
-
 use hdrhistogram::Histogram;
 use lb_core::Nanos;
-use reports::record::{Connections, Requests, Timeline};
+use reports::record::{Connections, Timeline};
 
 use super::calls::End;
-
-/// A histogram of latencies in nanoseconds: 1 us to 1 h; what lies outside counts as the nearest end.
-pub(super) fn latencies(digits: u8) -> Histogram<u64> {
-    Histogram::new_with_bounds(1_000, 3_600_000_000_000, digits).expect("constant bounds in order")
-}
+use super::tally::{Tally, latencies};
 
 /// Counts and distributions of a run.
 pub(crate) struct Recorder {
@@ -19,13 +13,8 @@ pub(crate) struct Recorder {
     /// Requests issued before are in the timeline only.
     warm_up: Nanos,
     bucket_end: Nanos,
-    pub(crate) requests: Requests,
-    /// Why requests failed.
-    pub(crate) errors: BTreeMap<End, u64>,
-    /// Latencies of all requests that ended OK, their sum and the slowest, exact.
-    pub(crate) latency: Histogram<u64>,
-    pub(crate) latency_sum: u128,
-    pub(crate) latency_max: Nanos,
+    /// The requests of each load.
+    pub(crate) loads: Vec<Tally>,
     /// The present bucket's.
     bucket_latency: Histogram<u64>,
     bucket_started: u32,
@@ -52,16 +41,12 @@ pub(crate) struct Interventions {
 }
 
 impl Recorder {
-    pub(super) fn new(interval: Nanos, warm_up: Nanos) -> Self {
+    pub(super) fn new(interval: Nanos, warm_up: Nanos, loads: usize) -> Self {
         Self {
             interval,
             warm_up,
             bucket_end: interval,
-            requests: Requests::default(),
-            errors: BTreeMap::new(),
-            latency: latencies(3),
-            latency_sum: 0,
-            latency_max: Nanos::ZERO,
+            loads: vec![Tally::new(); loads],
             bucket_latency: latencies(2),
             bucket_started: 0,
             bucket_ok: 0,
@@ -77,36 +62,36 @@ impl Recorder {
         }
     }
 
-    /// A client issues a request.
+    /// A client issues a request of a load.
     #[inline]
-    pub(super) fn started(&mut self, now: Nanos) {
+    pub(super) fn started(&mut self, load: usize, now: Nanos) {
         self.bucket_started += 1;
-        self.requests.started += u64::from(now >= self.warm_up);
+        self.loads[load].requests.started += u64::from(self.counts(now));
     }
 
     /// A client's request has ended, this long after it was issued.
     #[inline]
-    pub(super) fn ended(&mut self, end: End, issued: Nanos, latency: Nanos, hops: u8) {
+    pub(super) fn ended(&mut self, load: usize, end: End, issued: Nanos, latency: Nanos, hops: u8) {
         if end == End::Ok {
             self.bucket_ok += 1;
             self.bucket_latency.saturating_record(latency.0);
         } else {
             self.bucket_failed += 1;
         }
-        if issued < self.warm_up {
+        if !self.counts(issued) {
             return;
         }
+        self.loads[load].ended(end, latency);
         if end == End::Ok {
-            self.requests.ok += 1;
-            self.latency.saturating_record(latency.0);
-            self.latency_sum += u128::from(latency.0);
-            self.latency_max = self.latency_max.max(latency);
             self.hops_sum += u64::from(hops);
             self.hops_max = self.hops_max.max(u32::from(hops));
-        } else {
-            self.requests.failed += 1;
-            *self.errors.entry(end).or_default() += 1;
         }
+    }
+
+    /// Whether the warm-up is over.
+    #[inline]
+    pub(super) fn counts(&self, now: Nanos) -> bool {
+        now >= self.warm_up
     }
 
     /// A controller did something that a reader of the report wants to know.

@@ -3,7 +3,8 @@
 use lb_core::Nanos;
 
 use super::Check;
-use crate::{Expect, Metric};
+use crate::errors::did_you_mean;
+use crate::{Expect, Load, Metric};
 
 impl Check<'_> {
     pub(super) fn expectations(&mut self) {
@@ -32,9 +33,11 @@ impl Check<'_> {
         if let Some(deployment) = &expect.deployment {
             self.refers(&at("deployment"), "deployment", deployment);
         }
+        self.load_of(path, expect);
         // An unknown metric was reported as one that does not fit the schema.
         let Some(metric) = Metric::named(&expect.metric).filter(|_| self.sound(&at("metric"))) else { return };
         for (key, allowed) in [
+            ("load", metric.by_load),
             ("deployment", metric.of_pods),
             ("pods", metric.of_pods),
             ("from", metric.windowed),
@@ -43,6 +46,11 @@ impl Check<'_> {
             if !allowed && self.given(&at(key)) {
                 let window = matches!(key, "from" | "until");
                 let (what, hint) = match (metric.of_pods, window) {
+                    _ if key == "load" => (
+                        "is not counted by load",
+                        "delete it, or choose a metric of requests such as `requests.failed`",
+                    ),
+                    (true, _) if metric.of_callers => ("is counted over the whole run", "delete it"),
                     (true, _) => ("is of a pod's whole life", "delete it; `pods` chooses whose"),
                     (false, true) => ("is of the whole run", "delete it, or choose a metric such as `requests.failed`"),
                     (false, false) => {
@@ -52,8 +60,38 @@ impl Check<'_> {
                 self.problem(&at(key), format!("`{key}` is given, but `{}` {what}", metric.name), hint);
             }
         }
+        for key in ["from", "until"] {
+            if expect.load.is_some() && metric.by_load && metric.windowed && self.given(&at(key)) {
+                let rule = format!("`{key}` is given, but what is counted of one load is of the whole run");
+                self.problem(&at(key), rule, "delete it, or delete `load` to count the requests of all loads");
+            }
+        }
+        if metric.of_callers
+            && let Some(deployment) = &expect.deployment
+            && self.sound(&at("deployment"))
+            && self.callers_are_certain()
+            && !self.scenario.is_calling(deployment)
+        {
+            let rule = format!("`{}` is about pods that call, but no load is from `{deployment}`", metric.name);
+            self.problem(&at("deployment"), rule, "name the `from` of a load, or delete it to mean all that call");
+        }
         if metric.windowed {
             self.window(path, expect);
+        }
+    }
+
+    /// The load must be one of them; by default a load has the name of the service it calls.
+    fn load_of(&mut self, path: &str, expect: &Expect) {
+        let path = format!("{path}.load");
+        let Some(name) = expect.load.as_deref().filter(|_| self.sound(&path)) else { return };
+        let doubtful = |i: usize| !self.sound(&format!("load.{i}.name")) || !self.sound(&format!("load.{i}.to"));
+        if self.in_doubt.contains("load") || (0..self.scenario.loads.len()).any(doubtful) {
+            return;
+        }
+        let names: Vec<&str> = self.scenario.loads.iter().map(Load::name).collect();
+        if !names.contains(&name) {
+            let hint = did_you_mean(name, names.into_iter(), "write the `name` of a [[load]], or the service it calls");
+            self.problem(&path, format!("there is no load `{name}`"), hint);
         }
     }
 
