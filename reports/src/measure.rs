@@ -344,7 +344,9 @@ pub fn jain(requests: &[u64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ConfigurationRecord, Connections, Hops, Latency, Requests, Role, SplitRecord, Timeline};
+    use crate::record::{
+        ConfigurationRecord, Connections, Hops, Latency, Learnt, Requests, Role, SplitRecord, Timeline,
+    };
 
     fn pod(name: &str, created_s: f64, first_request_s: Option<f64>) -> PodRecord {
         PodRecord {
@@ -358,6 +360,9 @@ mod tests {
             created_s,
             started_s: None,
             ready_s: None,
+            endpoint_slice_s: None,
+            resolvable_s: None,
+            learnt: Learnt::Dns,
             published_s: None,
             resolved_s: None,
             connected_s: None,

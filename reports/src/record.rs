@@ -266,10 +266,25 @@ pub enum Role {
     Support,
 }
 
+/// How callers come to know of a pod, which is what the moments between ready and connected are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Learnt {
+    /// They ask DNS.
+    #[default]
+    Dns,
+    /// They do not: they call a ClusterIP, and kube-proxy knows.
+    KubeProxy,
+    /// A control plane tells them (xDS).
+    ControlPlane,
+    /// A lookaside balancer tells them (grpclb).
+    Balancer,
+}
+
 /// A pod and the moments of its life, in seconds from the start of the run. `null`: did not happen.
 ///
 /// The stages of its time to first traffic are the steps from one of `created_s`, `started_s`, `ready_s`,
-/// `published_s`, `resolved_s`, `connected_s`, `first_request_s` to the next.
+/// `endpoint_slice_s`, `published_s`, `resolvable_s`, `resolved_s`, `connected_s`, `first_request_s` to the next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PodRecord {
     /// `server-3`.
@@ -278,6 +293,9 @@ pub struct PodRecord {
     pub deployment: String,
     /// Its part in the run.
     pub role: Role,
+    /// How its callers come to know of it; DNS in records of before this field.
+    #[serde(default)]
+    pub learnt: Learnt,
     /// `node-1`.
     pub node: String,
     /// Requests it received (a proxy: requests it forwarded; a client: requests it sent).
@@ -293,9 +311,17 @@ pub struct PodRecord {
     pub started_s: Option<f64>,
     /// Its readiness probe passed.
     pub ready_s: Option<f64>,
-    /// Its address was in the authoritative DNS answer (or in kube-proxy's rules, for a ClusterIP).
+    /// It was in an EndpointSlice as ready; `null` in records of before this field.
+    #[serde(default)]
+    pub endpoint_slice_s: Option<f64>,
+    /// Its address was in the authoritative DNS answer; by `learnt`: in kube-proxy's rules, or known to the control plane or
+    /// to the lookaside balancer as one to be used.
     pub published_s: Option<f64>,
-    /// The first caller got its address.
+    /// The cluster's resolver would have answered with it, as what it had cached before was over: from here on nobody asked.
+    /// Only for DNS; `null` in records of before this field.
+    #[serde(default)]
+    pub resolvable_s: Option<f64>,
+    /// The first caller got its address: it asked, or it was pushed.
     pub resolved_s: Option<f64>,
     /// The first connection to it was ready.
     pub connected_s: Option<f64>,

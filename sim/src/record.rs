@@ -16,6 +16,7 @@ use crate::world::{Role, Split, Tally, World};
 impl World<'_> {
     /// What happened, as the record has it.
     pub(crate) fn record(self) -> StrategyRecord {
+        let duration = self.duration();
         let parts = self.into_parts();
         let recorder = parts.recorder;
         let warm_up = recorder.warm_up_buckets();
@@ -30,6 +31,9 @@ impl World<'_> {
         let pods = parts.pods.iter().map(|p| {
             let total = of_deployment[p.deployment];
             let moments = &p.pod.moments;
+            // What lies behind the pod's end or the run's never came to be.
+            let resolvable =
+                moments.resolvable.filter(|at| *at < duration && moments.removed.is_none_or(|end| *at <= end));
             PodRecord {
                 name: p.pod.name.clone(),
                 deployment: p.deployment.to_owned(),
@@ -39,6 +43,7 @@ impl World<'_> {
                     Role::Proxy => record::Role::Proxy,
                     Role::Support => record::Role::Support,
                 },
+                learnt: p.learnt,
                 node: format!("node-{}", p.pod.node),
                 requests: p.pod.requests,
                 ok: (p.role == Role::Client).then_some(p.pod.ok),
@@ -46,7 +51,9 @@ impl World<'_> {
                 created_s: seconds(moments.created),
                 started_s: moments.started.map(seconds),
                 ready_s: moments.ready.map(seconds),
+                endpoint_slice_s: moments.sliced.map(seconds),
                 published_s: moments.published.map(seconds),
+                resolvable_s: resolvable.map(seconds),
                 resolved_s: moments.resolved.map(seconds),
                 connected_s: moments.connected.map(seconds),
                 first_request_s: moments.first_request.map(seconds),

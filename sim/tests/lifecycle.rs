@@ -8,7 +8,8 @@ title = "lifecycle"
 duration = "10s"
 interval = "100ms"
 cluster = { hops = { same_pod = "1ms", same_node = "1ms", same_zone = "1ms" } }
-dns = { cache = "0s", publication_delay = "100ms" }
+dns = { cache = "0s", publication_delay = "50ms" }
+endpoint_slices = { delay = "50ms" }
 [[deployment]]
 name = "server"
 start_up = "200ms"
@@ -241,5 +242,47 @@ fn scaling_in_the_middle_of_a_rolling_update_ends_with_the_new_number_of_new_pod
         let left: Vec<_> = servers.filter(|p| p.removed_s.is_none()).collect();
         assert_eq!(left.len(), replicas, "of {replicas}");
         assert!(left.iter().all(|p| p.created_s >= 1.0 && p.ready_s.is_some()), "none of the old revision");
+    }
+}
+
+#[test]
+fn a_pod_is_known_through_its_slice_first_and_out_of_the_cache_last() {
+    // Ready somewhere in 1.2 s to 1.3 s; 50 ms to its slice, 50 ms to DNS. The client asks every 200 ms, and an answer is
+    // kept for 1 s: from the first one on, at 2 ms, they end at 1 s, 2 s and so on after it.
+    let changes = [("cache = \"0s\"", "cache = \"1s\"")];
+    let client =
+        "client = { policy = \"round_robin\", resolver = { strict_dns = { dns_refresh_rate = \"200ms\" } } }\n";
+    let event = "[[event]]\nat = \"1s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
+    let record = run(&changes, &(strategy("client") + client + event));
+    let pod = record.strategies[0].pods.iter().find(|p| p.name == "server-1").expect("it exists");
+    let step = |from: Option<f64>, to: Option<f64>| to.expect("reached") - from.expect("reached");
+    assert!((step(pod.ready_s, pod.endpoint_slice_s) - 0.05).abs() < 1e-9, "{pod:?}");
+    assert!((step(pod.endpoint_slice_s, pod.published_s) - 0.05).abs() < 1e-9, "{pod:?}");
+    let resolvable = pod.resolvable_s.expect("the cache ends");
+    assert!((2.0..2.3).contains(&resolvable), "{resolvable}");
+    assert!((0.0..0.21).contains(&step(pod.resolvable_s, pod.resolved_s)), "{pod:?}");
+}
+
+#[test]
+fn kube_proxy_sends_to_a_terminating_backend_only_if_there_is_no_other() {
+    // KEP-1669. Each request makes its own connection. One server is deleted at 2 s and sleeps until 5 s.
+    let changes = |replicas: u32| {
+        [
+            ("open = {", "connection = \"per_request\"\nopen = {"),
+            (
+                "name = \"server\"\n",
+                if replicas == 1 { "name = \"server\"\nreplicas = 1\n" } else { "name = \"server\"\nreplicas = 2\n" },
+            ),
+        ]
+    };
+    for replicas in [1, 2] {
+        let proxy = "pre_stop = \"3s\"\n[kube_proxy]\nsync_period = \"50ms\"\n[[event]]\nat = \"2s\"\n";
+        let event = format!("scale = {{ deployment = \"server\", replicas = {} }}\n", replicas - 1);
+        let record = run(&changes(replicas), &(strategy("kube_proxy") + proxy + &event));
+        let s = &record.strategies[0];
+        let goes = s.pods.iter().rfind(|p| p.deployment == "server").expect("it exists");
+        let at = s.pods.iter().position(|p| p.name == goes.name).expect("it exists");
+        let asleep: u32 = s.timeline.requests_per_pod[at][22..49].iter().sum();
+        assert_eq!(asleep, if replicas == 1 { 270 } else { 0 }, "100/s for 2.7 s, of {replicas}");
     }
 }

@@ -6,21 +6,39 @@ use super::colour::{INK, MUTED, NEVER, Rgb, series};
 use super::figure::{Figure, side_sizes};
 use super::text::{escape, shorten, width_px};
 use crate::number::{list, short, sig3};
-use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
+use crate::record::{Learnt, PodRecord, Role, RunRecord, StrategyRecord};
 use crate::summary::new_pods;
 
-/// A stage's name, and what to say of a pod that got no further than the stage before.
-const STAGES: [(&str, &str); 6] = [
-    ("started", "its process never listened"),
-    ("ready", "it was never ready"),
-    ("published", "its address was never published"),
-    ("resolved", "no caller learnt its address"),
-    ("connected", "no caller connected to it"),
-    ("first request", "no request was sent to it"),
-];
+/// How many stages there can be.
+const STAGES: usize = 8;
+const RESOLVABLE: usize = 4;
+const RESOLVED: usize = 5;
 
-/// Index of the stage that is not there behind a ClusterIP.
-const RESOLVED: usize = 3;
+/// A stage's name, and what to say of a pod that got no further than the stage before; none where the way by which callers
+/// learn of the pod has no such stage.
+fn stage(learnt: Learnt, stage: usize) -> Option<(&'static str, &'static str)> {
+    use Learnt::{Balancer, ControlPlane, Dns, KubeProxy};
+    Some(match (stage, learnt) {
+        (0, _) => ("started", "its process never listened"),
+        (1, _) => ("ready", "it was never ready"),
+        (2, _) => ("in EndpointSlice", "no EndpointSlice had it as ready"),
+        (3, Dns) => ("published", "its address was never published"),
+        (3, KubeProxy) => ("in kube-proxy's rules", "kube-proxy never had it"),
+        (3, ControlPlane) => ("known to the control plane", "the control plane never found it fit for use"),
+        (3, Balancer) => ("known to the balancer", "the balancer never found it fit for use"),
+        (RESOLVABLE, Dns) => ("resolvable", "the resolver answered from its cache to the end"),
+        (RESOLVED, Dns) => ("resolved", "no caller learnt its address"),
+        (RESOLVED, ControlPlane | Balancer) => ("pushed", "its address was pushed to no caller"),
+        (RESOLVABLE, _) | (RESOLVED, KubeProxy) => return None,
+        (6, _) => ("connected", "no caller connected to it"),
+        _ => ("first request", "no request was sent to it"),
+    })
+}
+
+/// The name of a stage that is there.
+fn name_of(way: &Way<'_>, at: usize) -> &'static str {
+    stage(way.pod.learnt, at).map_or("", |(name, _)| name)
+}
 
 /// Most pods that are drawn.
 const DRAWN: usize = 16;
@@ -59,12 +77,20 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
     if ways.len() > DRAWN {
         how.push_str(&format!(" The first {DRAWN} of {} new pods.", ways.len()));
     }
-    Some(Figure { finding: finding(&ways), how, plot: key() + &plot })
+    Some(Figure { finding: finding(&ways), how, plot: key(&ways) + &plot })
 }
 
 fn way<'a>(record: &RunRecord, s: &StrategyRecord, pod: &'a PodRecord) -> Way<'a> {
-    let mut moments =
-        [pod.started_s, pod.ready_s, pod.published_s, pod.resolved_s, pod.connected_s, pod.first_request_s];
+    let mut moments = [
+        pod.started_s,
+        pod.ready_s,
+        pod.endpoint_slice_s,
+        pod.published_s,
+        pod.resolvable_s,
+        pod.resolved_s,
+        pod.connected_s,
+        pod.first_request_s,
+    ];
     // What came after the first request was no step towards it: a sidecar serves its own pod before it is ready.
     for moment in &mut moments {
         *moment = moment.filter(|at| pod.first_request_s.is_none_or(|first| *at <= first));
@@ -81,8 +107,13 @@ fn way<'a>(record: &RunRecord, s: &StrategyRecord, pod: &'a PodRecord) -> Way<'a
         }
     }
     let end_s = (pod.removed_s.unwrap_or(record.duration_s).min(record.duration_s) - pod.created_s).max(at);
-    let missing = if reached == RESOLVED && !resolves(s, pod.role) { reached + 1 } else { reached };
-    Way { pod, steps, missing: (missing < STAGES.len()).then_some(missing), end_s }
+    // Records of before there were slices do not tell the cache from the look-up.
+    let is_there = |at: usize| match at {
+        RESOLVABLE => pod.endpoint_slice_s.is_some() && stage(pod.learnt, at).is_some(),
+        RESOLVED => resolves(s, pod.role) && stage(pod.learnt, at).is_some(),
+        _ => true,
+    };
+    Way { pod, steps, missing: (reached..STAGES).find(|at| is_there(*at)), end_s }
 }
 
 /// Whether callers learn addresses of pods of this role at all: behind a ClusterIP they connect without.
@@ -94,11 +125,12 @@ fn resolves(s: &StrategyRecord, role: Role) -> bool {
 fn finding(ways: &[Way<'_>]) -> String {
     let mut parts = Vec::new();
     // Of those that never got a request: how many stopped at which stage.
-    for (stage, (_, why)) in STAGES.iter().enumerate() {
-        let names: Vec<&str> = ways.iter().filter(|w| w.missing == Some(stage)).map(|w| w.pod.name.as_str()).collect();
-        if !names.is_empty() {
-            parts.push(format!("{}: never a request, {why}", list(&names)));
-        }
+    let mut reasons: Vec<(usize, &str)> = ways.iter().filter_map(why).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    for reason in reasons {
+        let names: Vec<&str> = ways.iter().filter(|w| why(w) == Some(reason)).map(|w| w.pod.name.as_str()).collect();
+        parts.push(format!("{}: never a request, {}", list(&names), reason.1));
     }
     let slowest = ways.iter().filter(|w| w.missing.is_none()).max_by(|a, b| f64::total_cmp(&total(a), &total(b)));
     if let Some(way) = slowest {
@@ -108,10 +140,16 @@ fn finding(ways: &[Way<'_>]) -> String {
             way.pod.name,
             sig3(total(way)),
             sig3(longest.1),
-            STAGES[longest.0].0
+            name_of(way, longest.0)
         ));
     }
     format!("{}.", parts.join("; "))
+}
+
+/// Where a way stopped, and how to say so.
+fn why(way: &Way<'_>) -> Option<(usize, &'static str)> {
+    let at = way.missing?;
+    Some((at, stage(way.pod.learnt, at)?.1))
 }
 
 fn total(way: &Way<'_>) -> f64 {
@@ -124,17 +162,23 @@ fn longest_step(way: &Way<'_>) -> (usize, f64) {
 }
 
 /// The stages and their colours, in the order of the bar.
-fn key() -> String {
-    let items: String = STAGES
-        .iter()
-        .enumerate()
-        .map(|(i, (name, _))| format!("<li><i class=\"k{i}\"></i>{}</li>", escape(name)))
+fn key(ways: &[Way<'_>]) -> String {
+    let names = |at: usize| {
+        let mut names: Vec<&str> = ways.iter().map(|way| name_of(way, at)).filter(|name| !name.is_empty()).collect();
+        names.dedup();
+        names.join(" / ")
+    };
+    let items: String = (0..STAGES)
+        .map(|at| (at, names(at)))
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(at, names)| format!("<li><i class=\"k{at}\"></i>{}</li>", escape(&names)))
         .collect();
     format!("<ul class=\"key\" aria-label=\"Stages in the order of each bar\">{items}</ul>")
 }
 
 fn stage_colour(stage: usize) -> Rgb {
-    series(stage)
+    // There are seven hues; the last step is a hop and mostly too short to see.
+    if stage < STAGES - 1 { series(stage) } else { MUTED }
 }
 
 fn draw(c: &mut Canvas<'_>, size: Size, ways: &[Way<'_>], longest: f64) {
@@ -144,10 +188,10 @@ fn draw(c: &mut Canvas<'_>, size: Size, ways: &[Way<'_>], longest: f64) {
         let name = shorten(&way.pod.name, 20);
         c.bold((5.0, top + 9.0), &name, Anchor::Start, INK);
         let text = match way.missing {
-            Some(stage) => format!("never: {}", STAGES[stage].1),
+            Some(_) => format!("never: {}", why(way).map_or("", |(_, why)| why)),
             None => {
                 let (stage, length) = longest_step(way);
-                format!("{} s, {} of it until {}", sig3(total(way)), short_length(length), STAGES[stage].0)
+                format!("{} s, {} of it until {}", sig3(total(way)), short_length(length), name_of(way, stage))
             }
         };
         c.text(

@@ -156,7 +156,18 @@ pub(super) fn pods(s: &StrategyRecord, most: usize) -> String {
     } else {
         String::new()
     };
-    let heads = ["created", "started", "ready", "published", "resolved", "connected", "1st request", "removed"];
+    let heads = [
+        "created",
+        "started",
+        "ready",
+        "in slice",
+        "published",
+        "resolvable",
+        "resolved",
+        "connected",
+        "1st request",
+        "removed",
+    ];
     let heads: String = heads.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
     let table = format!(
         "<table><caption class=\"sr\">Pods</caption><thead><tr><th scope=\"col\" class=\"l\">pod</th><th scope=\"col\" class=\"l\">part</th>\
@@ -166,12 +177,14 @@ pub(super) fn pods(s: &StrategyRecord, most: usize) -> String {
     scroll(&format!("Pods under {}", s.name), &table) + &cut
 }
 
-fn moments(pod: &PodRecord) -> [Option<f64>; 8] {
+fn moments(pod: &PodRecord) -> [Option<f64>; 10] {
     [
         Some(pod.created_s),
         pod.started_s,
         pod.ready_s,
+        pod.endpoint_slice_s,
         pod.published_s,
+        pod.resolvable_s,
         pod.resolved_s,
         pod.connected_s,
         pod.first_request_s,

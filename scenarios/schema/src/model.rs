@@ -32,6 +32,9 @@ pub struct Scenario {
     /// Nodes, zones and how far apart they are.
     #[serde(default)]
     pub cluster: Cluster,
+    /// The EndpointSlices, from which DNS, kube-proxy and control planes learn of pods.
+    #[serde(default)]
+    pub endpoint_slices: EndpointSlices,
     /// The cluster's DNS.
     #[serde(default)]
     pub dns: Dns,
@@ -110,6 +113,23 @@ impl Default for Hops {
     }
 }
 
+/// The EndpointSlices of the services: who is ready, by the EndpointSlice controller. Everything else that knows of pods
+/// watches these.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EndpointSlices {
+    /// From a pod's change (ready, deleted, gone) to the slice that says so. 500 ms, our choice: the kubelet's status
+    /// update, the controller's work and two watches. The controller itself does not wait for more changes by default
+    /// (kube-controller-manager `endpointslice-updates-batch-period`, 0).
+    pub delay: Nanos,
+}
+
+impl Default for EndpointSlices {
+    fn default() -> Self {
+        Self { delay: Nanos::from_millis(500) }
+    }
+}
+
 /// The cluster's DNS (CoreDNS).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -119,7 +139,8 @@ pub struct Dns {
     /// How long the resolver answers from its cache; an answer is never kept longer than its TTL. 30 s, as kubeadm
     /// configures CoreDNS's cache plugin. "0s": no cache.
     pub cache: Nanos,
-    /// From a pod's readiness to its address in the authoritative answer (EndpointSlice controller, watch). 1 s, our choice.
+    /// From an EndpointSlice's change to the authoritative answer. 500 ms, our choice: a watch and CoreDNS's own work. With
+    /// the slice's delay a pod is in DNS 1 s after it is ready.
     pub publication_delay: Nanos,
     /// Answers come in random order, as CoreDNS's loadbalance plugin gives them; else in order of creation.
     pub shuffle: bool,
@@ -130,17 +151,19 @@ impl Default for Dns {
         Self {
             ttl: Nanos::from_secs(30),
             cache: Nanos::from_secs(30),
-            publication_delay: Nanos::from_secs(1),
+            publication_delay: Nanos::from_millis(500),
             shuffle: true,
         }
     }
 }
 
-/// kube-proxy in iptables mode: every new connection to a ClusterIP goes to a random ready backend and stays there.
+/// kube-proxy in iptables mode: every new connection to a ClusterIP goes to a random ready backend and stays there. If none
+/// is ready, to one that terminates and still serves (KEP-1669 ProxyTerminatingEndpoints).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KubeProxy {
-    /// From a pod's readiness to the node's rules. 1 s, kube-proxy `iptables.minSyncPeriod`.
+    /// From an EndpointSlice's change to the node's rules. 1 s, kube-proxy `iptables.minSyncPeriod`: so long after the last
+    /// sync the next may come.
     pub sync_period: Nanos,
 }
 

@@ -103,6 +103,7 @@ impl<'s> World<'s> {
             }
         }
         for pod in (0..self.pods.len() as u32).map(PodId) {
+            self.update_slices(pod);
             self.publish_dns(pod);
             self.sync_proxy(pod);
         }

@@ -8,6 +8,7 @@
 //! * [`connections`]: connect, GOAWAY, drain, break;
 //! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
 //! * [`pods`]: pods start, become ready, terminate, die;
+//! * [`endpoint_slices`]: who is ready, as the rest of the cluster hears it;
 //! * [`names`]: cluster DNS and kube-proxy;
 //! * [`routes`]: what a balancer does with a request around the pick;
 //! * [`splits`]: what share each target of a route got;
@@ -24,6 +25,7 @@ mod calls;
 mod connections;
 mod delivery;
 mod deployments;
+mod endpoint_slices;
 mod load;
 mod names;
 mod places;
@@ -37,6 +39,7 @@ use std::collections::BTreeMap;
 
 use lb_core::limit::RateLimitService;
 use lb_core::{Address, Nanos};
+use reports::record::Learnt;
 use scenarios::{Load, Scenario, Strategy};
 
 use crate::engine::{Id, Lane, Queue, Slab};
@@ -97,9 +100,11 @@ enum Event {
     Started(PodId),
     /// The pod's readiness probe passes.
     Ready(PodId),
-    /// DNS takes note of the pod's present state.
+    /// The EndpointSlice controller takes note of the pod's present state.
+    Slice(PodId),
+    /// DNS takes note of what the slices say of the pod.
     PublishDns(PodId),
-    /// kube-proxy takes note of the pod's present state.
+    /// kube-proxy takes note of what the slices say of the pod.
     SyncProxy(PodId),
     /// The end of a pod's preStop hook.
     Sigterm(PodId),
@@ -243,6 +248,7 @@ impl<'s> World<'s> {
             Event::Broken(connection) => self.broken(connection),
             Event::Started(pod) => self.started(pod),
             Event::Ready(pod) => self.ready(pod),
+            Event::Slice(pod) => self.slice(pod),
             Event::PublishDns(pod) => self.publish_dns(pod),
             Event::SyncProxy(pod) => self.sync_proxy(pod),
             Event::Sigterm(pod) => self.sigterm(pod),
@@ -262,6 +268,11 @@ impl<'s> World<'s> {
         self.recorder.close_bucket();
     }
 
+    /// How long the run lasts.
+    pub(crate) fn duration(&self) -> Nanos {
+        self.scenario.duration
+    }
+
     fn now(&self) -> Nanos {
         self.queue.now()
     }
@@ -271,7 +282,8 @@ impl<'s> World<'s> {
         let deployments = self.deployments;
         let pods = self.pods.into_iter().map(|pod| {
             let deployment = &deployments[pod.deployment];
-            PodPart { deployment: &deployment.spec.name, role: deployment.role, pod }
+            let learnt = names::learnt(self.strategy, deployment.role);
+            PodPart { deployment: &deployment.spec.name, role: deployment.role, learnt, pod }
         });
         Parts {
             scenario: self.scenario,
@@ -300,5 +312,6 @@ pub(crate) struct Parts<'s> {
 pub(crate) struct PodPart<'s> {
     pub(crate) pod: Pod,
     pub(crate) deployment: &'s str,
+    pub(crate) learnt: Learnt,
     pub(crate) role: Role,
 }

@@ -1,14 +1,30 @@
-//! Cluster DNS and kube-proxy: who gets to know of a pod, and when.
+//! Cluster DNS and kube-proxy: what becomes of an EndpointSlice, and when.
 
-use lb_core::channel::{Input, Resolution, ResolvedAddress};
+use lb_core::channel::{Input, Resolution, ResolvedAddress, ResolverConfig};
 use lb_core::{Address, Nanos};
-use scenarios::Balancer;
+use reports::record::Learnt;
+use scenarios::{Balancer, Strategy};
 
 use super::callers::{Caller, Name};
+use super::deployments::Role;
+use super::endpoint_slices::EndpointSlice;
 use super::places::Hop;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{below, shuffle};
+
+/// How callers come to know of pods of this role.
+pub(crate) fn learnt(strategy: &Strategy, role: Role) -> Learnt {
+    let proxy = strategy.proxy.as_ref().map(|proxy| &proxy.resolver);
+    let resolver = match (strategy.balancer, role) {
+        (Balancer::KubeProxy, _) => return Learnt::KubeProxy,
+        (Balancer::Client, _) | (Balancer::Ingress, Role::Proxy) => Some(&strategy.client.resolver),
+        (Balancer::Ingress | Balancer::Sidecar | Balancer::NodeProxy, _) => proxy,
+    };
+    match resolver {
+        None | Some(ResolverConfig::Dns(_) | ResolverConfig::StrictDns(_)) => Learnt::Dns,
+    }
+}
 
 /// What an address leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +43,29 @@ pub(crate) struct Service {
     pub(super) address: Address,
     /// The deployments it selects, by index.
     pub(super) deployments: Vec<usize>,
+    /// Its endpoints, as the API server has them.
+    pub(super) slice: EndpointSlice,
     /// The authoritative A records, in order of creation.
     records: Vec<PodId>,
     /// The resolver's cache: an answer and when it ends.
     cached: Option<(Vec<PodId>, Nanos)>,
-    /// kube-proxy's backends, in order of creation.
-    backends: Vec<PodId>,
+    /// Its endpoints, as kube-proxy has them.
+    rules: EndpointSlice,
 }
 
 impl Service {
     pub(super) fn new(index: usize, name: &str, deployments: Vec<usize>) -> Self {
         // A ClusterIP as kubeadm's default service range would give it.
         let address = Address::new(&format!("10.96.{}.{}:50051", index / 250, index % 250 + 1));
-        Self { name: name.to_owned(), address, deployments, records: Vec::new(), cached: None, backends: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            address,
+            deployments,
+            slice: EndpointSlice::default(),
+            records: Vec::new(),
+            cached: None,
+            rules: EndpointSlice::default(),
+        }
     }
 }
 
@@ -55,41 +81,58 @@ fn set_member(list: &mut Vec<PodId>, pod: PodId, member: bool) {
 }
 
 impl World<'_> {
-    /// The pod's readiness has changed: DNS and kube-proxy hear of it after their delays.
-    pub(super) fn announce(&mut self, pod: PodId) {
-        let now = self.now();
-        self.queue.at(now + self.scenario.dns.publication_delay, Event::PublishDns(pod));
-        self.queue.at(now + self.scenario.kube_proxy.sync_period, Event::SyncProxy(pod));
-    }
-
+    /// CoreDNS has heard from its watch. Only ready endpoints have a record.
     pub(super) fn publish_dns(&mut self, pod: PodId) {
-        let ready = self.is_ready(pod);
+        let now = self.now();
         let deployment = self.pods[pod.0 as usize].deployment;
+        let mut published = false;
+        let mut resolvable = Nanos::NEVER;
         for service in self.services.iter_mut().filter(|s| s.deployments.contains(&deployment)) {
+            let ready = service.slice.is_ready(pod);
             set_member(&mut service.records, pod, ready);
+            published |= ready;
+            if ready {
+                // An answer that was cached before is given until it ends; a name nobody has asked for has none.
+                let kept =
+                    service.cached.as_ref().filter(|(pods, _)| !pods.contains(&pod)).map_or(now, |(_, end)| *end);
+                resolvable = resolvable.min(kept.max(now));
+            }
         }
-        if ready && self.strategy.balancer != Balancer::KubeProxy {
-            let now = self.now();
-            self.pods[pod.0 as usize].moments.published.get_or_insert(now);
+        if published && self.learnt_by(pod) == Learnt::Dns {
+            let moments = &mut self.pods[pod.0 as usize].moments;
+            moments.published.get_or_insert(now);
+            moments.resolvable.get_or_insert(resolvable);
         }
     }
 
+    /// kube-proxy has heard from its watch and rewritten the nodes' rules.
     pub(super) fn sync_proxy(&mut self, pod: PodId) {
-        let ready = self.is_ready(pod);
+        let now = self.now();
         let deployment = self.pods[pod.0 as usize].deployment;
+        let mut ready = false;
         for service in self.services.iter_mut().filter(|s| s.deployments.contains(&deployment)) {
-            set_member(&mut service.backends, pod, ready);
+            service.rules.copy_from(&service.slice, pod);
+            ready |= service.rules.is_ready(pod);
         }
-        if ready && self.strategy.balancer == Balancer::KubeProxy {
-            let now = self.now();
+        if ready && self.learnt_by(pod) == Learnt::KubeProxy {
             self.pods[pod.0 as usize].moments.published.get_or_insert(now);
         }
     }
 
-    /// kube-proxy's choice for a new connection: a random backend, or none.
+    /// kube-proxy's choice for a new connection: a random ready backend; if there is none, a random one that terminates and
+    /// still serves (KEP-1669).
     pub(super) fn backend(&mut self, service: usize) -> Option<PodId> {
-        let backends = &self.services[service].backends;
-        if backends.is_empty() { None } else { Some(backends[below(&mut self.names_stream, backends.len())]) }
+        let rules = &self.services[service].rules;
+        let ready = rules.ready().count();
+        let from: Vec<PodId> =
+            if ready > 0 { rules.ready().collect() } else { rules.serving_and_terminating().collect() };
+        if from.is_empty() { None } else { Some(from[below(&mut self.names_stream, from.len())]) }
+    }
+
+    /// How callers come to know of a pod.
+    pub(super) fn learnt_by(&self, pod: PodId) -> Learnt {
+        let role = self.deployments[self.pods[pod.0 as usize].deployment].role;
+        learnt(self.strategy, role)
     }
 
     /// A channel asks for its name.

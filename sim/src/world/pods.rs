@@ -34,7 +34,11 @@ pub(crate) struct Moments {
     pub(crate) created: Nanos,
     pub(crate) started: Option<Nanos>,
     pub(crate) ready: Option<Nanos>,
+    /// In an EndpointSlice as ready.
+    pub(crate) sliced: Option<Nanos>,
     pub(crate) published: Option<Nanos>,
+    /// The resolver's cache would answer with it; may lie ahead.
+    pub(crate) resolvable: Option<Nanos>,
     pub(crate) resolved: Option<Nanos>,
     pub(crate) connected: Option<Nanos>,
     pub(crate) first_request: Option<Nanos>,
@@ -52,7 +56,7 @@ pub(crate) struct Pod {
     pub(super) host: PodId,
     pub(super) weight: u32,
     pub(super) phase: Phase,
-    passed_probe: bool,
+    pub(super) passed_probe: bool,
     /// Its deployment's when it was created.
     pub(super) revision: u32,
     pub(crate) moments: Moments,
@@ -274,6 +278,7 @@ impl World<'_> {
         }
         pod.phase = Phase::Terminating;
         let Deployment { spec, pre_stop, .. } = self.deployments[pod.deployment];
+        self.announce(id);
         self.drain_connections(id, spec.termination_grace_period - pre_stop);
         self.leave_if_done(id);
     }
@@ -285,7 +290,6 @@ impl World<'_> {
         }
         self.forget(id);
         self.remove_pod(id);
-        self.announce(id);
     }
 
     /// The deployment counts it no longer.
@@ -330,6 +334,7 @@ impl World<'_> {
         if !self.strategy.routes.is_empty() {
             self.note_configured(); // the last that went by the old one may have left
         }
+        self.announce(id);
         if is_sidecar || self.strategy.balancer != Balancer::Sidecar {
             return; // no other process lives in this pod
         }
