@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lb_core::channel::{
-    Channel, ChannelConfig, ConnectionId, DnsResolverConfig, Input, Output, Resolution, ResolvedAddress,
-    ResolverConfig, StrictDnsConfig,
+    Channel, ChannelConfig, ConnectionId, DnsResolverConfig, GrpclbConfig, Input, Output, Resolution, ResolvedAddress,
+    ResolverConfig, StrictDnsConfig, XdsConfig,
 };
 use lb_core::{Address, Context, EndpointId, Nanos, Pick, PickContext, PolicyConfig};
 use proptest::prelude::*;
@@ -55,6 +55,20 @@ impl Driver {
     fn resolved(&mut self, names: &[&str]) -> Vec<Output> {
         let addresses = names.iter().map(|n| ResolvedAddress::new(Address::new(n))).collect();
         self.tell(Input::Resolved(Resolution { addresses, ttl: s(30) }))
+    }
+
+    fn pushed(&mut self, names: &[&str]) -> Vec<Output> {
+        self.tell(Input::Pushed(names.iter().map(|n| ResolvedAddress::new(Address::new(n))).collect()))
+    }
+
+    /// Connects to everything these outputs want, and says so.
+    fn connect_all(&mut self, outputs: &[Output]) -> BTreeMap<String, ConnectionId> {
+        let connections: BTreeMap<_, _> =
+            outputs.iter().filter(|o| matches!(o, Output::Connect { .. })).map(connect).collect();
+        for &connection in connections.values() {
+            self.tell(Input::Connected(connection));
+        }
+        connections
     }
 
     fn pick(&mut self) -> Pick {
@@ -217,6 +231,146 @@ fn a_failed_look_up_keeps_what_was_known() {
 }
 
 #[test]
+fn xds_subscribes_once_and_takes_what_is_pushed() {
+    let mut d = Driver::round_robin(ResolverConfig::Xds(XdsConfig::default()));
+    assert_eq!(d.outputs(), [Output::Subscribe]);
+    assert_eq!(d.pick(), Pick::Queue);
+    let outputs = d.pushed(&["a", "b"]);
+    let c = d.connect_all(&outputs);
+    assert_eq!(d.at(s(3600)), [], "no timer, no look-up");
+    // A connection that fails is no reason to ask.
+    let outputs = d.tell(Input::GoAway(c["a"]));
+    assert!(outputs.iter().all(|o| matches!(o, Output::Connect { .. })), "{outputs:?}");
+    let outputs = d.pushed(&["b", "c"]);
+    assert!(d.connect_all(&outputs).contains_key("c"));
+    // No endpoints is an answer like any other.
+    d.pushed(&[]);
+    assert!(matches!(d.pick(), Pick::Fail(_)));
+    assert_eq!(d.channel.next_wake(), Nanos::NEVER);
+}
+
+#[test]
+fn what_the_control_plane_does_not_have_counts_as_missing_after_fifteen_seconds() {
+    let mut d = Driver::round_robin(ResolverConfig::Xds(XdsConfig::default()));
+    assert_eq!(d.outputs(), [Output::Subscribe]);
+    d.at(Nanos::from_millis(14_999));
+    assert_eq!(d.pick(), Pick::Queue);
+    assert_eq!(d.channel.next_wake(), s(15));
+    assert_eq!(d.at(s(15)), []);
+    assert!(matches!(d.pick(), Pick::Fail(_)));
+    let outputs = d.pushed(&["a"]);
+    d.connect_all(&outputs);
+    assert!(matches!(d.pick(), Pick::Endpoint(_)), "late is not never");
+}
+
+#[test]
+fn a_broken_stream_keeps_what_is_known_and_is_opened_again_with_back_off() {
+    let mut d = Driver::round_robin(ResolverConfig::Xds(XdsConfig::default()));
+    d.outputs();
+    let outputs = d.pushed(&["a"]);
+    d.connect_all(&outputs);
+    d.now = s(100);
+    assert_eq!(d.tell(Input::StreamBroken), []);
+    assert!(matches!(d.pick(), Pick::Endpoint(_)));
+    assert_eq!(d.at(s(101)), [Output::Subscribe]);
+    d.tell(Input::StreamBroken);
+    assert_eq!(d.channel.next_wake(), Nanos::from_millis(102_600), "1 s, then 1.6 s");
+}
+
+#[test]
+fn a_new_client_fails_when_the_control_plane_is_away() {
+    let mut d = Driver::round_robin(ResolverConfig::Xds(XdsConfig::default()));
+    d.outputs();
+    d.tell(Input::StreamBroken);
+    assert!(matches!(d.pick(), Pick::Fail(_)), "at once: there is nothing it could wait for");
+}
+
+#[test]
+fn grpclb_asks_the_balancer_and_keeps_dns_for_later() {
+    let mut d = Driver::round_robin(ResolverConfig::Grpclb(GrpclbConfig::default()));
+    assert_eq!(d.outputs(), [Output::Resolve, Output::Subscribe]);
+    assert_eq!(d.resolved(&["x", "y"]), [], "backends of DNS are not used while the balancer may answer");
+    assert_eq!(d.pick(), Pick::Queue);
+    let outputs = d.pushed(&["a", "b", "a"]);
+    assert_eq!(d.connect_all(&outputs).len(), 2, "a is in the list twice");
+    assert_eq!(d.at(s(10)), [], "a list has come: no fallback at 10 s");
+}
+
+#[test]
+fn a_list_that_names_an_address_twice_gives_it_twice_the_requests() {
+    let policy = PolicyConfig::named("weighted_round_robin").unwrap();
+    let resolver = ResolverConfig::Grpclb(GrpclbConfig::default());
+    let mut d = Driver::new(&ChannelConfig { policy, resolver, ..ChannelConfig::default() });
+    d.outputs();
+    let outputs = d.pushed(&["a", "b", "a"]);
+    let c = d.connect_all(&outputs);
+    let a = Pick::Endpoint(c["a"].endpoint);
+    let picker = d.channel.picker(&mut Context::new(d.now, &mut d.rng));
+    let picks = (0..300).filter(|_| picker.pick(&mut PickContext::new(d.now, &mut d.rng)) == a).count();
+    assert!((195..=205).contains(&picks), "two thirds of 300: {picks}");
+}
+
+#[test]
+fn without_a_list_in_ten_seconds_grpclb_falls_back_until_one_comes() {
+    let mut d = Driver::round_robin(ResolverConfig::Grpclb(GrpclbConfig::default()));
+    d.outputs();
+    d.resolved(&["x"]);
+    d.tell(Input::StreamBroken);
+    assert_eq!(d.pick(), Pick::Queue, "not before 10 s, even with no balancer to talk to");
+    let outputs = d.at(s(10));
+    assert!(outputs.contains(&Output::Subscribe), "it goes on trying: {outputs:?}");
+    assert!(d.connect_all(&outputs).contains_key("x"));
+    assert!(matches!(d.pick(), Pick::Endpoint(_)));
+    let outputs = d.pushed(&["a"]);
+    assert!(d.connect_all(&outputs).contains_key("a"));
+    assert!(outputs.iter().any(|o| matches!(o, Output::Close(_))), "x is let go: {outputs:?}");
+}
+
+#[test]
+fn grpclb_falls_back_only_when_the_balancer_and_all_backends_are_lost() {
+    let mut d = Driver::round_robin(ResolverConfig::Grpclb(GrpclbConfig::default()));
+    d.outputs();
+    d.resolved(&["x"]);
+    let outputs = d.pushed(&["a", "b"]);
+    let c = d.connect_all(&outputs);
+    let wants_x = |outputs: &[Output]| {
+        outputs.iter().any(|o| matches!(o, Output::Connect { address, .. } if address.as_str() == "x"))
+    };
+    d.now = s(20);
+    assert!(!wants_x(&d.tell(Input::StreamBroken)));
+    assert!(!wants_x(&d.tell(Input::Disconnected(c["a"]))), "b is there");
+    assert!(wants_x(&d.tell(Input::Disconnected(c["b"]))));
+}
+
+#[test]
+fn an_endpoint_that_is_not_serving_gets_nothing_until_it_is() {
+    let policy = PolicyConfig::named("round_robin").unwrap();
+    let mut d = Driver::new(&ChannelConfig { policy, health_check: true, ..ChannelConfig::default() });
+    d.outputs();
+    let outputs = d.resolved(&["a", "b"]);
+    let c = d.connect_all(&outputs);
+    assert_eq!(d.pick(), Pick::Queue, "connected, but their health is not known");
+    d.tell(Input::Health(c["a"], true));
+    d.tell(Input::Health(c["b"], false));
+    assert!((0..4).all(|_| d.pick() == Pick::Endpoint(c["a"].endpoint)));
+    d.tell(Input::Health(c["a"], false));
+    assert!(matches!(d.pick(), Pick::Fail(_)));
+    d.tell(Input::Health(c["b"], true));
+    assert_eq!(d.pick(), Pick::Endpoint(c["b"].endpoint));
+}
+
+#[test]
+fn pick_first_does_not_check_health() {
+    let mut d = Driver::new(&ChannelConfig { health_check: true, ..ChannelConfig::default() });
+    d.outputs();
+    let (_, first) = connect(&d.resolved(&["a"])[0]);
+    d.tell(Input::Connected(first));
+    assert_eq!(d.pick(), Pick::Endpoint(first.endpoint));
+    d.tell(Input::Health(first, false));
+    assert_eq!(d.pick(), Pick::Endpoint(first.endpoint));
+}
+
+#[test]
 fn pick_first_has_one_connection_and_rests_when_it_is_lost() {
     let mut d = Driver::new(&ChannelConfig::default());
     assert_eq!(d.outputs(), [Output::Resolve]);
@@ -254,6 +408,9 @@ fn pick_first_comes_back_to_an_endpoint_whose_back_off_ended_during_the_walk() {
 enum Step {
     Answer(Vec<u8>),
     FailLookUp,
+    Push(Vec<u8>),
+    BreakStream,
+    Health(usize, bool),
     Connect(usize),
     Refuse(usize),
     GoAway(usize),
@@ -267,6 +424,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         prop::collection::vec(0u8..6, 0..6).prop_map(Step::Answer),
         Just(Step::FailLookUp),
+        prop::collection::vec(0u8..6, 0..6).prop_map(Step::Push),
+        Just(Step::BreakStream),
+        (0usize..8, any::<bool>()).prop_map(|(i, serving)| Step::Health(i, serving)),
         (0usize..8).prop_map(Step::Connect),
         (0usize..8).prop_map(Step::Connect),
         (0usize..8).prop_map(Step::Refuse),
@@ -291,7 +451,7 @@ impl Books {
         let mut closed = Vec::new();
         for output in outputs {
             match output {
-                Output::Resolve => {}
+                Output::Resolve | Output::Subscribe => {}
                 Output::Connect { connection, .. } => {
                     let live = self.connecting.iter().chain(&self.ready);
                     let same = live.filter(|c| c.endpoint == connection.endpoint).count();
@@ -317,9 +477,20 @@ proptest! {
     /// Whatever the host reports, in whatever order: no panic, at most one connection per endpoint, every pick is an
     /// endpoint with a ready connection, and the channel does not spin in time.
     #[test]
-    fn any_host(policy in 0..PolicyConfig::NAMES.len(), steps in prop::collection::vec(step(), 1..120)) {
+    fn any_host(
+        policy in 0..PolicyConfig::NAMES.len(),
+        resolver in 0..ResolverConfig::NAMES.len(),
+        health_check: bool,
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
         let policy = PolicyConfig::named(PolicyConfig::NAMES[policy]).unwrap();
-        let mut d = Driver::new(&ChannelConfig { policy, ..ChannelConfig::default() });
+        let resolver = match ResolverConfig::NAMES[resolver] {
+            "dns" => ResolverConfig::Dns(DnsResolverConfig::default()),
+            "strict_dns" => ResolverConfig::StrictDns(StrictDnsConfig::default()),
+            "xds" => ResolverConfig::Xds(XdsConfig::default()),
+            _ => ResolverConfig::Grpclb(GrpclbConfig::default()),
+        };
+        let mut d = Driver::new(&ChannelConfig { policy, resolver, health_check, ..ChannelConfig::default() });
         let mut books = Books::default();
         let mut todo = d.outputs();
         for step in steps {
@@ -330,6 +501,14 @@ proptest! {
                     Some(Input::Resolved(Resolution { addresses, ttl: s(5) }))
                 }
                 Step::FailLookUp => Some(Input::ResolveFailed),
+                Step::Push(names) => {
+                    let names = names.iter().map(|n| format!("10.0.0.{n}:1"));
+                    Some(Input::Pushed(names.map(|n| ResolvedAddress::new(Address::new(&n))).collect()))
+                }
+                Step::BreakStream => Some(Input::StreamBroken),
+                Step::Health(i, serving) => {
+                    (!books.ready.is_empty()).then(|| Input::Health(books.ready[i % books.ready.len()], serving))
+                }
                 Step::Connect(i) => take(&mut books.connecting, i).map(|c| { books.ready.push(c); Input::Connected(c) }),
                 Step::Refuse(i) => take(&mut books.connecting, i).map(Input::ConnectFailed),
                 Step::GoAway(i) => take(&mut books.ready, i).map(|c| { books.draining.push(c); Input::GoAway(c) }),

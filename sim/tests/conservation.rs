@@ -90,8 +90,10 @@ fn channel() -> impl Strategy<Value = String> {
         "backoff = { initial = '20ms', multiplier = 3, max = '100ms', jitter = 0.0 }\n",
     ]);
     let timeout = of(&["1ms", "3ms", "20s"]);
-    (policy(), resolver(), backoff, timeout).prop_map(|(policy, resolver, backoff, timeout)| {
-        format!("policy = {policy}\nresolver = {resolver}\n{backoff}connect_timeout = {timeout:?}\n")
+    (policy(), resolver(), backoff, timeout, any::<bool>()).prop_map(|(policy, resolver, backoff, timeout, health)| {
+        format!(
+            "policy = {policy}\nresolver = {resolver}\n{backoff}connect_timeout = {timeout:?}\nhealth_check = {health}\n"
+        )
     })
 }
 
@@ -109,6 +111,28 @@ fn strategy(balancer: &'static str) -> impl Strategy<Value = String> {
     })
 }
 
+/// Clients that are pushed their endpoints, by a control plane of any kind.
+fn xds() -> impl Strategy<Value = String> {
+    let resolver = of(&["'xds'", "{ xds = { init_fetch_timeout = '2ms' } }"]);
+    let discovery = of(&["'watch'", "{ poll = '1ms' }", "{ poll = '70ms' }", "{ poll = '1h' }"]);
+    let interval = of(&["1ms", "50ms", "1h"]);
+    let plane = (discovery, any::<bool>(), interval, time(), any::<bool>());
+    (policy(), resolver, plane, any::<bool>()).prop_map(
+        |(policy, resolver, (discovery, checks, interval, delay, withhold), health)| {
+            let interval = if checks && discovery == "'watch'" {
+                format!("health_check_interval = '{interval}'\n")
+            } else {
+                String::new()
+            };
+            format!(
+                "[[strategy]]\nname = 'xds'\nbalancer = 'client'\n[strategy.client]\npolicy = {policy}\n\
+                 resolver = {resolver}\nhealth_check = {health}\n[strategy.control_plane]\ndiscovery = {discovery}\n\
+                 health_check = {checks}\n{interval}push_delay = '{delay}'\nwithhold_until_all_named = {withhold}\n"
+            )
+        },
+    )
+}
+
 fn event(duration_ms: u64) -> impl Strategy<Value = String> {
     let deployment = || of(&["server", "server", "canary", "proxy", "client"]);
     let action = prop_oneof![
@@ -116,6 +140,10 @@ fn event(duration_ms: u64) -> impl Strategy<Value = String> {
         deployment().prop_map(|d| format!("rollout = {{ deployment = '{d}' }}")),
         deployment().prop_map(|d| format!("restart = {{ deployment = '{d}' }}")),
         (deployment(), 1u32..3).prop_map(|(d, n)| format!("kill = {{ deployment = '{d}', pods = {n} }}")),
+        (deployment(), 1u32..3, some_time())
+            .prop_map(|(d, n, t)| format!("unhealthy = {{ deployment = '{d}', pods = {n}, for = '{t}' }}")),
+        some_time().prop_map(|t| format!("dns_outage = {{ for = '{t}' }}")),
+        some_time().prop_map(|t| format!("control_plane_outage = {{ for = '{t}' }}")),
     ];
     // Also as early as can be, at the very end, and at the same time as others.
     let at = prop_oneof![1..=duration_ms, Just(1), Just(duration_ms), Just(duration_ms / 2)];
@@ -143,20 +171,28 @@ fn scenario() -> impl Strategy<Value = String> {
     });
     let hop = || of(&["200us", "300us", "1ms", "15ms"]);
     let cluster = (1u32..4, 1u32..4, hop(), hop(), hop(), hop());
-    let dns = (some_time(), time(), of(&["0s", "1ms", "200ms"]), any::<bool>(), of(&["0s", "3ms", "150ms"]));
+    let short = || of(&["0s", "3ms", "150ms"]);
+    let timeout = of(&["1ms", "90ms", "5s"]);
+    let dns = (some_time(), time(), short(), any::<bool>(), (short(), short(), timeout));
     let pods = (1u32..5, 0u32..3, 1u32..3, 1u32..3);
     let containers = (container(), container(), container(), key("start_up", time()));
-    let strategies =
-        (strategy("kube_proxy"), strategy("client"), strategy("ingress"), strategy("sidecar"), strategy("node_proxy"));
+    let strategies = (
+        strategy("kube_proxy"),
+        strategy("client"),
+        strategy("ingress"),
+        strategy("sidecar"),
+        strategy("node_proxy"),
+        xds(),
+    );
     (run, cluster, dns, pods, containers, load(), strategies).prop_map(
         |(
             ((duration_ms, interval_ms, seed), events),
             (nodes, zones, same_pod, same_node, same_zone, other_zone),
-            (ttl, cache, publication, shuffle, sync),
+            (ttl, cache, publication, shuffle, (slices, sync, timeout)),
             (servers, canaries, proxies, clients),
             (server, canary, proxy, client),
             load,
-            (s1, s2, s3, s4, s5),
+            (s1, s2, s3, s4, s5, s6),
         )| {
             let zones = zones.min(nodes);
             format!(
@@ -164,13 +200,14 @@ fn scenario() -> impl Strategy<Value = String> {
                  [cluster]\nnodes = {nodes}\nzones = {zones}\nhops = {{ same_pod = '{same_pod}', \
                  same_node = '{same_node}', same_zone = '{same_zone}', other_zone = '{other_zone}' }}\n\
                  [dns]\nttl = '{ttl}'\ncache = '{cache}'\npublication_delay = '{publication}'\nshuffle = {shuffle}\n\
+                 timeout = '{timeout}'\n[endpoint_slices]\ndelay = '{slices}'\n\
                  [kube_proxy]\nsync_period = '{sync}'\n\
                  [[deployment]]\nname = 'server'\nreplicas = {servers}\n{server}\
                  [[deployment]]\nname = 'canary'\nreplicas = {canaries}\n{canary}\
                  [[deployment]]\nname = 'proxy'\nreplicas = {proxies}\n{proxy}\
                  [[deployment]]\nname = 'client'\nreplicas = {clients}\n{client}\
                  [[service]]\nname = 'server'\ndeployments = ['server', 'canary']\n\
-                 {load}{s1}{s2}{s3}{s4}{s5}{events}"
+                 {load}{s1}{s2}{s3}{s4}{s5}{s6}{events}"
             )
         },
     )
@@ -232,7 +269,7 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
             let alive = until > pod.created_s && pod.removed_s.is_none_or(|removed| from <= removed);
             prop_assert!(n == 0 || alive, "{} requests of {pod:?} in bucket {bucket}", n);
         }
-        let life = [Some(pod.created_s), pod.started_s, pod.ready_s, pod.published_s];
+        let life = [Some(pod.created_s), pod.started_s, pod.ready_s, pod.endpoint_slice_s, pod.published_s];
         let stages: Vec<f64> = life.into_iter().flatten().collect();
         prop_assert!(stages.is_sorted(), "{pod:?}");
         prop_assert!(life.windows(2).all(|w| w[0].is_some() || w[1].is_none()), "a stage was left out: {pod:?}");
@@ -245,6 +282,9 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
             && let Some(resolved) = pod.resolved_s
         {
             prop_assert!(pod.published_s.is_some_and(|published| published <= resolved), "{pod:?}");
+            if pod.learnt == reports::record::Learnt::Dns {
+                prop_assert!(pod.resolvable_s.is_some_and(|resolvable| resolvable <= resolved), "{pod:?}");
+            }
         }
         prop_assert!(pod.first_request_s.is_none_or(|m| pod.removed_s.is_none_or(|removed| m <= removed)), "{pod:?}");
         prop_assert_eq!(pod.first_request_s.is_some(), pod.requests > 0);
@@ -254,7 +294,7 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
         prop_assert!(share == 0.0 || (share - 1.0).abs() < 1e-9, "{deployment}: {share}");
     }
     let of_role = |role| s.pods.iter().filter(|p| p.role == role).map(|p| p.requests).sum::<u64>();
-    let proxied = !["kube_proxy", "client"].contains(&s.name.as_str());
+    let proxied = !["kube_proxy", "client", "xds"].contains(&s.name.as_str());
     let (sent, at_proxies, at_servers) = (of_role(Role::Client), of_role(Role::Proxy), of_role(Role::Server));
     prop_assert_eq!(sent, s.requests.started);
     let passed_on = if proxied { at_proxies } else { sent };
@@ -293,7 +333,7 @@ proptest! {
 
     /// A strategy's figures are its own: alone it gives the bytes that it gives beside others.
     #[test]
-    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..5) {
+    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..6) {
 
         let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
         let together = run(&scenario);

@@ -19,6 +19,10 @@ pub struct ChannelConfig {
     pub backoff: BackoffConfig,
     /// How long an attempt may take. 20 s, gRPC connection-backoff.md `MIN_CONNECT_TIMEOUT`.
     pub connect_timeout: Nanos,
+    /// Ask every connected endpoint for its health (grpc.health.v1 `Watch`), and take one that says NOT_SERVING as one in
+    /// TRANSIENT_FAILURE (gRFC A17). False: gRPC does so only if the service config names a `healthCheckConfig`.
+    /// `pick_first` never does.
+    pub health_check: bool,
 }
 
 impl Default for ChannelConfig {
@@ -29,6 +33,7 @@ impl Default for ChannelConfig {
             resolver: ResolverConfig::default(),
             backoff: BackoffConfig::default(),
             connect_timeout: Nanos::from_secs(20),
+            health_check: false,
         }
     }
 }
@@ -41,6 +46,15 @@ pub enum ResolverConfig {
     Dns(DnsResolverConfig),
     /// Envoy's STRICT_DNS: periodically; every address is a host.
     StrictDns(StrictDnsConfig),
+    /// xDS: a control plane is asked once and pushes the endpoints whenever they change (gRFC A27).
+    Xds(XdsConfig),
+    /// grpclb: a lookaside balancer streams the list of servers; without it, gRPC's `dns`.
+    Grpclb(GrpclbConfig),
+}
+
+impl ResolverConfig {
+    /// The names of the resolvers.
+    pub const NAMES: &'static [&'static str] = &["dns", "strict_dns", "xds", "grpclb"];
 }
 
 impl Default for ResolverConfig {
@@ -60,12 +74,14 @@ impl schemars::JsonSchema for ResolverConfig {
         schemars::json_schema!({
             "description": "A resolver's name, or a table with its name and its settings.",
             "oneOf": [
-                { "type": "string", "enum": ["dns", "strict_dns"] },
+                { "type": "string", "enum": Self::NAMES },
                 {
                     "type": "object",
                     "properties": {
                         "dns": generator.subschema_for::<DnsResolverConfig>(),
                         "strict_dns": generator.subschema_for::<StrictDnsConfig>(),
+                        "xds": generator.subschema_for::<XdsConfig>(),
+                        "grpclb": generator.subschema_for::<GrpclbConfig>(),
                     },
                     "additionalProperties": false,
                     "minProperties": 1,
@@ -108,6 +124,37 @@ impl Default for StrictDnsConfig {
     }
 }
 
+/// Settings of an xDS client's subscription.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct XdsConfig {
+    /// What has not come by then counts as not there. 15 s, the resource timer of gRPC's XdsClient (gRFC A27), and
+    /// envoy.config.core.v3.ConfigSource `initial_fetch_timeout`.
+    pub init_fetch_timeout: Nanos,
+}
+
+impl Default for XdsConfig {
+    fn default() -> Self {
+        Self { init_fetch_timeout: Nanos::from_secs(15) }
+    }
+}
+
+/// Settings of grpclb.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct GrpclbConfig {
+    /// Without a list by then, the backends that DNS knows are used. 10 s, grpclb.cc `GRPC_ARG_GRPCLB_FALLBACK_TIMEOUT_MS`.
+    pub fallback_timeout: Nanos,
+}
+
+impl Default for GrpclbConfig {
+    fn default() -> Self {
+        Self { fallback_timeout: Nanos::from_secs(10) }
+    }
+}
+
 impl<'de> Deserialize<'de> for ResolverConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -115,20 +162,29 @@ impl<'de> Deserialize<'de> for ResolverConfig {
         enum Settings {
             Dns(DnsResolverConfig),
             StrictDns(StrictDnsConfig),
+            Xds(XdsConfig),
+            Grpclb(GrpclbConfig),
         }
         struct NameOrSettings;
         impl<'de> serde::de::Visitor<'de> for NameOrSettings {
             type Value = ResolverConfig;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"dns\", \"strict_dns\" or a table such as { strict_dns = { dns_refresh_rate = \"5s\" } }")
+                f.write_str(
+                    "\"dns\", \"strict_dns\", \"xds\", \"grpclb\" or a table such as { strict_dns = { dns_refresh_rate = \"5s\" } }",
+                )
             }
 
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<ResolverConfig, E> {
                 match name {
                     "dns" => Ok(ResolverConfig::Dns(Default::default())),
                     "strict_dns" => Ok(ResolverConfig::StrictDns(Default::default())),
-                    _ => Err(E::custom(format_args!("unknown resolver `{name}`, expected one of dns, strict_dns"))),
+                    "xds" => Ok(ResolverConfig::Xds(Default::default())),
+                    "grpclb" => Ok(ResolverConfig::Grpclb(Default::default())),
+                    _ => {
+                        let names = ResolverConfig::NAMES.join(", ");
+                        Err(E::custom(format_args!("unknown resolver `{name}`, expected one of {names}")))
+                    }
                 }
             }
 
@@ -136,6 +192,8 @@ impl<'de> Deserialize<'de> for ResolverConfig {
                 Ok(match Settings::deserialize(serde::de::value::MapAccessDeserializer::new(map))? {
                     Settings::Dns(c) => ResolverConfig::Dns(c),
                     Settings::StrictDns(c) => ResolverConfig::StrictDns(c),
+                    Settings::Xds(c) => ResolverConfig::Xds(c),
+                    Settings::Grpclb(c) => ResolverConfig::Grpclb(c),
                 })
             }
         }

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::backoff::Backoff;
-use super::resolver::{Resolution, Resolver};
-use super::{BackoffConfig, ChannelConfig};
+use super::resolver::{Resolution, ResolvedAddress, Resolver};
+use super::subscription::{Fallback, Subscription};
+use super::{BackoffConfig, ChannelConfig, ResolverConfig};
 use crate::policy::{Wanted, fixed};
-use crate::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Picker, Policy, Status};
+use crate::{
+    Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Picker, Policy, PolicyConfig, Status,
+};
 
 /// One attempt to connect to one endpoint, and the connection that came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +29,12 @@ pub enum Input {
     Resolved(Resolution),
     /// The look-up asked for failed; what was known stays in use.
     ResolveFailed,
+    /// Whoever was subscribed to has sent its whole list. An address that comes n times has n times the weight.
+    Pushed(Vec<ResolvedAddress>),
+    /// The stream of a subscription has broken, or could not be opened; what was known stays in use.
+    StreamBroken,
+    /// The endpoint's health as its connection's health stream says it. Heard only if the channel checks health.
+    Health(ConnectionId, bool),
     /// The connection is ready for requests.
     Connected(ConnectionId),
     /// The attempt failed: refused, unreachable, reset during the handshake.
@@ -47,6 +56,9 @@ pub enum Input {
 pub enum Output {
     /// Look the name up; answer with [`Input::Resolved`] or [`Input::ResolveFailed`], always.
     Resolve,
+    /// Open the stream to the control plane or to the lookaside balancer; give each of its lists to the channel with
+    /// [`Input::Pushed`], and [`Input::StreamBroken`] when the stream ends or does not come about.
+    Subscribe,
     /// Connect; answer with [`Input::Connected`] or [`Input::ConnectFailed`], unless told to close first.
     Connect {
         /// Name of the attempt and of the connection.
@@ -90,6 +102,11 @@ struct Slot {
 pub struct Channel {
     policy: Box<dyn Policy>,
     resolver: Resolver,
+    /// To a control plane or a balancer.
+    subscription: Option<Subscription>,
+    /// grpclb's way out.
+    fallback: Option<Fallback>,
+    health_check: bool,
     backoff: BackoffConfig,
     connect_timeout: Nanos,
     slots: Vec<Slot>,
@@ -119,9 +136,18 @@ enum Names {
 impl Channel {
     /// A channel that has not looked anything up yet.
     pub fn new(config: &ChannelConfig) -> Self {
+        let (patience, fallback) = match &config.resolver {
+            ResolverConfig::Xds(xds) => (Some(xds.init_fetch_timeout), None),
+            ResolverConfig::Grpclb(lb) => (Some(lb.fallback_timeout), Some(Fallback::default())),
+            ResolverConfig::Dns(_) | ResolverConfig::StrictDns(_) => (None, None),
+        };
         Self {
             policy: config.policy.build(),
-            resolver: Resolver::new(config.resolver.clone()),
+            resolver: Resolver::new(&config.resolver),
+            subscription: patience.map(Subscription::new),
+            fallback,
+            // gRFC A17: "pick_first does not support health checking".
+            health_check: config.health_check && !matches!(config.policy, PolicyConfig::PickFirst(_)),
             backoff: config.backoff.clone(),
             connect_timeout: config.connect_timeout,
             slots: Vec::new(),
@@ -135,10 +161,14 @@ impl Channel {
         }
     }
 
-    /// Leaves idle: looks the name up.
+    /// Leaves idle: looks the name up, or subscribes.
     pub fn start(&mut self, cx: &mut Context<'_>) {
         self.resolver.start(cx.now);
+        if let Some(subscription) = &mut self.subscription {
+            subscription.start(cx.now);
+        }
         self.look_up(cx.now);
+        self.settle_subscription(cx);
     }
 
     /// Takes in what happened.
@@ -146,6 +176,9 @@ impl Channel {
         match input {
             Input::Resolved(resolution) => self.resolved(cx, resolution),
             Input::ResolveFailed => self.resolve_failed(cx),
+            Input::Pushed(addresses) => self.pushed(cx, addresses),
+            Input::StreamBroken => self.stream_broken(cx),
+            Input::Health(c, serving) => self.health(cx, c, serving),
             Input::Connected(c) => self.connected(cx, c),
             Input::ConnectFailed(c) => self.connect_failed(cx, c),
             Input::GoAway(c) => self.lost(cx, c),
@@ -173,7 +206,8 @@ impl Channel {
             self.timers.pop();
         }
         let slots = self.timers.peek().map_or(Nanos::NEVER, |&Reverse((at, _))| at);
-        slots.min(self.policy_wake).min(self.resolver.wake())
+        let pushed = self.subscription.as_ref().map_or(Nanos::NEVER, Subscription::wake);
+        slots.min(self.policy_wake).min(self.resolver.wake()).min(pushed)
     }
 
     /// The picker for the present state. Cheap when nothing has changed; not meant for the pick path, which keeps
@@ -198,11 +232,79 @@ impl Channel {
         } else {
             self.resolver.answered(cx.now, resolution.ttl);
         }
+        if let Some(fallback) = &mut self.fallback {
+            fallback.failed = false;
+            fallback.addresses = Some(resolution.addresses.clone());
+            if !fallback.active {
+                return; // known in case the balancer is lost
+            }
+        }
+        self.use_addresses(cx, resolution.addresses);
+    }
+
+    /// A list from whoever was subscribed to; the end of a fallback.
+    fn pushed(&mut self, cx: &mut Context<'_>, addresses: Vec<ResolvedAddress>) {
+        let Some(subscription) = &mut self.subscription else { return };
+        subscription.answered();
+        if let Some(fallback) = &mut self.fallback {
+            fallback.active = false;
+            fallback.listed = true;
+        }
+        let mut weights: BTreeMap<Address, u32> = BTreeMap::new();
+        for resolved in &addresses {
+            let weight = weights.entry(resolved.address.clone()).or_default();
+            *weight = weight.saturating_add(resolved.weight.max(1));
+        }
+        let with_sums = |r: ResolvedAddress| ResolvedAddress { weight: weights[&r.address], ..r };
+        self.use_addresses(cx, addresses.into_iter().map(with_sums).collect());
+    }
+
+    fn stream_broken(&mut self, cx: &mut Context<'_>) {
+        let Some(subscription) = &mut self.subscription else { return };
+        subscription.broken(cx, &self.backoff);
+        // Without a resource in hand, gRPC's XdsClient fails its watchers at once. grpclb waits for its fallback.
+        if self.names == Names::Pending && self.fallback.is_none() {
+            self.names = Names::Failed;
+        }
+    }
+
+    /// Goes on with the addresses that DNS knows, if there are any.
+    fn fall_back(&mut self, cx: &mut Context<'_>) {
+        let Some(fallback) = &mut self.fallback else { return };
+        fallback.active = true;
+        match fallback.addresses.clone() {
+            Some(addresses) => self.use_addresses(cx, addresses),
+            None if fallback.failed && self.names == Names::Pending => self.names = Names::Failed,
+            None => {} // the look-up's end will tell
+        }
+    }
+
+    /// After every input: whether the first answer is overdue, and whether balancer and backends are both lost.
+    fn settle_subscription(&mut self, cx: &mut Context<'_>) {
+        let Some(subscription) = &mut self.subscription else { return };
+        if subscription.poll(cx.now) {
+            self.outputs.push_back(Output::Subscribe);
+        }
+        let (overdue, up) = (subscription.take_expired(cx.now), subscription.is_up());
+        match &self.fallback {
+            None if overdue && self.names == Names::Pending => self.names = Names::Failed,
+            Some(fallback) if !fallback.active => {
+                let any_ready = || self.slots.iter().any(|s| s.listed && s.link == Link::Ready);
+                if overdue || fallback.listed && !up && !any_ready() {
+                    self.fall_back(cx);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A whole list of addresses: those that are new get endpoints, those that are gone are closed.
+    fn use_addresses(&mut self, cx: &mut Context<'_>, addresses: Vec<ResolvedAddress>) {
         self.names = Names::Known;
 
         let mut before = std::mem::take(&mut self.by_address);
-        let mut endpoints = Vec::with_capacity(resolution.addresses.len());
-        for resolved in resolution.addresses {
+        let mut endpoints = Vec::with_capacity(addresses.len());
+        for resolved in addresses {
             if self.by_address.contains_key(&resolved.address) {
                 continue; // an answer may repeat an address; once is enough
             }
@@ -233,7 +335,14 @@ impl Channel {
 
     fn resolve_failed(&mut self, cx: &mut Context<'_>) {
         self.resolver.failed(cx, &self.backoff);
-        if self.names == Names::Pending {
+        let in_use = match &mut self.fallback {
+            Some(fallback) => {
+                fallback.failed = true;
+                fallback.active
+            }
+            None => true,
+        };
+        if in_use && self.names == Names::Pending {
             self.names = Names::Failed;
         }
     }
@@ -245,7 +354,19 @@ impl Channel {
         }
         slot.link = Link::Ready;
         slot.backoff.reset();
-        self.policy.connectivity(cx, c.endpoint, Connectivity::Ready);
+        // With health checking it stays CONNECTING until the health stream's first answer.
+        if !self.health_check {
+            self.policy.connectivity(cx, c.endpoint, Connectivity::Ready);
+        }
+    }
+
+    /// The health of a connected endpoint (gRFC A17).
+    fn health(&mut self, cx: &mut Context<'_>, c: ConnectionId, serving: bool) {
+        let checks = self.health_check;
+        if self.current(c).is_some_and(|slot| checks && slot.link == Link::Ready) {
+            let state = if serving { Connectivity::Ready } else { Connectivity::TransientFailure };
+            self.policy.connectivity(cx, c.endpoint, state);
+        }
     }
 
     fn connect_failed(&mut self, cx: &mut Context<'_>, c: ConnectionId) {
@@ -321,6 +442,7 @@ impl Channel {
             self.resolver.request(cx.now);
         }
         self.look_up(cx.now);
+        self.settle_subscription(cx);
     }
 
     /// Connects what a choosy policy wants and closes the rest. A policy that wants everything is served endpoint by

@@ -3,7 +3,8 @@
 //!
 //! * [`Channel`] keeps the endpoints of one name, their connectivity and their back-off, and asks a
 //!   [`Policy`](crate::Policy) which of them to connect to and which gets the next request.
-//! * The resolver rules (when a name is looked up again) are in `resolver`, the pauses between attempts in `backoff`.
+//! * The resolver rules (when a name is looked up again) are in `resolver`, those of addresses that are pushed in
+//!   `subscription`, the pauses between attempts in `backoff`.
 //! * [`ConnectionAge`] is the server's side: when a connection gets its GOAWAY and when it is cut.
 //!
 //! ```
@@ -32,10 +33,12 @@ mod backoff;
 mod config;
 mod machine;
 mod resolver;
+mod subscription;
 
 pub use age::{AgeAction, ConnectionAge};
 pub use config::{
-    BackoffConfig, ChannelConfig, ConnectionAgeConfig, DnsResolverConfig, ResolverConfig, StrictDnsConfig,
+    BackoffConfig, ChannelConfig, ConnectionAgeConfig, DnsResolverConfig, GrpclbConfig, ResolverConfig,
+    StrictDnsConfig, XdsConfig,
 };
 pub use machine::{Channel, ConnectionId, Input, Output};
 pub use resolver::{Resolution, ResolvedAddress};

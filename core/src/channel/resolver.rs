@@ -5,7 +5,7 @@
 //! connections are all healthy never learns of new pods. Envoy's STRICT_DNS polls instead.
 
 use super::backoff::Backoff;
-use super::{BackoffConfig, ResolverConfig};
+use super::{BackoffConfig, DnsResolverConfig, ResolverConfig};
 use crate::{Address, Context, Nanos};
 
 /// An answer of the name system.
@@ -22,7 +22,7 @@ pub struct Resolution {
 pub struct ResolvedAddress {
     /// Where.
     pub address: Address,
-    /// Relative weight, at least 1. DNS has none: 1.
+    /// Relative weight, at least 1. DNS has none: 1. A pushed list that names an address more than once adds them up.
     pub weight: u32,
 }
 
@@ -43,10 +43,21 @@ enum State {
     Asking { again: bool },
 }
 
+/// By what the next look-up goes.
+#[derive(Debug)]
+enum Rule {
+    /// Reasons, no more often than this.
+    OnRequest { floor: Nanos },
+    /// A clock: this long after the last, or by the answer's TTL.
+    Periodic { every: Nanos, by_ttl: bool },
+    /// Nothing: addresses are pushed.
+    Never,
+}
+
 /// The clock of one name's look-ups.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    config: ResolverConfig,
+    rule: Rule,
     state: State,
     /// Not before this time, except to retry a failed look-up.
     floor: Nanos,
@@ -54,13 +65,23 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new(config: ResolverConfig) -> Self {
-        Self { config, state: State::Resting, floor: Nanos::ZERO, backoff: Backoff::default() }
+    pub(super) fn new(config: &ResolverConfig) -> Self {
+        let on_request = |dns: &DnsResolverConfig| Rule::OnRequest { floor: dns.min_resolution_interval };
+        let rule = match config {
+            ResolverConfig::Dns(dns) => on_request(dns),
+            // Its fallback addresses come from gRPC's `dns` resolver.
+            ResolverConfig::Grpclb(_) => on_request(&DnsResolverConfig::default()),
+            ResolverConfig::StrictDns(dns) => {
+                Rule::Periodic { every: dns.dns_refresh_rate, by_ttl: dns.respect_dns_ttl }
+            }
+            ResolverConfig::Xds(_) => Rule::Never,
+        };
+        Self { rule, state: State::Resting, floor: Nanos::ZERO, backoff: Backoff::default() }
     }
 
     /// Something failed: addresses may be stale. STRICT_DNS goes by its own clock and does not listen.
     pub(super) fn request(&mut self, now: Nanos) {
-        if matches!(self.config, ResolverConfig::StrictDns(_)) {
+        if !matches!(self.rule, Rule::OnRequest { .. }) {
             return;
         }
         match &mut self.state {
@@ -81,7 +102,9 @@ impl Resolver {
 
     /// The first look-up of a channel.
     pub(super) fn start(&mut self, now: Nanos) {
-        self.state = State::Scheduled(now);
+        if !matches!(self.rule, Rule::Never) {
+            self.state = State::Scheduled(now);
+        }
     }
 
     /// When to poll again.
@@ -93,24 +116,25 @@ impl Resolver {
     pub(super) fn answered(&mut self, now: Nanos, ttl: Nanos) {
         self.backoff.reset();
         let again = matches!(self.state, State::Asking { again: true });
-        self.state = match &self.config {
-            ResolverConfig::Dns(dns) => {
-                self.floor = now + dns.min_resolution_interval;
+        self.state = match self.rule {
+            Rule::OnRequest { floor } => {
+                self.floor = now + floor;
                 if again { State::Scheduled(self.floor) } else { State::Resting }
             }
-            ResolverConfig::StrictDns(dns) => {
+            Rule::Periodic { every, by_ttl } => {
                 // A TTL of 0 would be a busy loop; Envoy falls back to its refresh rate too.
-                let wait = if dns.respect_dns_ttl && ttl > Nanos::ZERO { ttl } else { dns.dns_refresh_rate };
-                State::Scheduled(now + wait)
+                State::Scheduled(now + if by_ttl && ttl > Nanos::ZERO { ttl } else { every })
             }
+            Rule::Never => State::Resting,
         };
     }
 
     /// The look-up failed or gave nothing: gRPC retries with back-off, STRICT_DNS at its next refresh.
     pub(super) fn failed(&mut self, cx: &mut Context<'_>, backoff: &BackoffConfig) {
-        let wait = match &self.config {
-            ResolverConfig::Dns(_) => self.backoff.pause(cx, backoff),
-            ResolverConfig::StrictDns(dns) => dns.dns_refresh_rate,
+        let wait = match self.rule {
+            Rule::OnRequest { .. } => self.backoff.pause(cx, backoff),
+            Rule::Periodic { every, .. } => every,
+            Rule::Never => return,
         };
         self.state = State::Scheduled(cx.now + wait);
     }
@@ -128,7 +152,7 @@ mod tests {
     }
 
     fn answered_at_zero(config: ResolverConfig) -> Resolver {
-        let mut r = Resolver::new(config);
+        let mut r = Resolver::new(&config);
         r.start(s(0));
         assert!(r.poll(s(0)));
         r.answered(s(0), s(7));
@@ -170,7 +194,7 @@ mod tests {
     fn failures_back_off_and_success_forgets() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let backoff = BackoffConfig { jitter: 0.0, ..BackoffConfig::default() };
-        let mut r = Resolver::new(ResolverConfig::default());
+        let mut r = Resolver::new(&ResolverConfig::default());
         r.start(s(0));
         assert!(r.poll(s(0)));
         r.failed(&mut Context::new(s(0), &mut rng), &backoff);

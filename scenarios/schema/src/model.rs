@@ -41,6 +41,9 @@ pub struct Scenario {
     /// kube-proxy, which gives a ClusterIP its backends.
     #[serde(default)]
     pub kube_proxy: KubeProxy,
+    /// The control plane, for callers whose resolver is `xds`.
+    #[serde(default)]
+    pub control_plane: ControlPlane,
     /// What runs: each is a number of equal pods.
     #[serde(default, rename = "deployment")]
     pub deployments: Vec<Deployment>,
@@ -142,6 +145,10 @@ pub struct Dns {
     /// From an EndpointSlice's change to the authoritative answer. 500 ms, our choice: a watch and CoreDNS's own work. With
     /// the slice's delay a pod is in DNS 1 s after it is ready.
     pub publication_delay: Nanos,
+    /// How long a query waits for its answer. 5 s, resolv.conf(5) `timeout`.
+    pub timeout: Nanos,
+    /// How often a query is sent before the look-up has failed. 2, resolv.conf(5) `attempts`.
+    pub attempts: u32,
     /// Answers come in random order, as CoreDNS's loadbalance plugin gives them; else in order of creation.
     pub shuffle: bool,
 }
@@ -152,6 +159,8 @@ impl Default for Dns {
             ttl: Nanos::from_secs(30),
             cache: Nanos::from_secs(30),
             publication_delay: Nanos::from_millis(500),
+            timeout: Nanos::from_secs(5),
+            attempts: 2,
             shuffle: true,
         }
     }
@@ -171,6 +180,49 @@ impl Default for KubeProxy {
     fn default() -> Self {
         Self { sync_period: Nanos::from_secs(1) }
     }
+}
+
+/// A control plane that tells callers the endpoints of the services they call, by xDS. It runs on a node of its own, as DNS
+/// does; a caller has a stream for each service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlPlane {
+    /// How it learns of pods: "watch" (EndpointSlices) or `{ poll = "10s" }` (a loop of DNS look-ups, each so long after the
+    /// last; what DNS publishes and caches is all it sees).
+    pub discovery: Discovery,
+    /// Push only pods that answer SERVING to a gRPC health check (grpc.health.v1): in each loop, or with "watch" when a pod is
+    /// new and at every `health_check_interval`. False: readiness is enough.
+    pub health_check: bool,
+    /// Between health checks with "watch". 10 s, our choice: as Kubernetes' probes.
+    pub health_check_interval: Nanos,
+    /// How long it waits for more changes before it pushes one; 10 s after the first it waits no longer. 100 ms, istiod
+    /// `PILOT_DEBOUNCE_AFTER`.
+    pub push_delay: Nanos,
+    /// Answer a stream only when it has named every service there is, as go-control-plane's snapshot cache does with `ads`. A
+    /// client that names the one it calls is then never answered if there are two. Proxies ask by wildcard and are.
+    pub withhold_until_all_named: bool,
+}
+
+impl Default for ControlPlane {
+    fn default() -> Self {
+        Self {
+            discovery: Discovery::Watch,
+            health_check: false,
+            health_check_interval: Nanos::from_secs(10),
+            push_delay: Nanos::from_millis(100),
+            withhold_until_all_named: false,
+        }
+    }
+}
+
+/// How a control plane learns of pods.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Discovery {
+    /// It watches EndpointSlices.
+    Watch,
+    /// It looks the services' headless names up, so long after the last time.
+    Poll(Nanos),
 }
 
 /// A Kubernetes Deployment: a number of equal pods.
@@ -423,6 +475,9 @@ pub struct Strategy {
     /// A controller that moves a route's traffic from one cluster to another, step by step.
     #[serde(default)]
     pub delivery: Option<ProgressiveDelivery>,
+    /// The control plane under this strategy, in place of all of `[control_plane]`.
+    #[serde(default)]
+    pub control_plane: Option<ControlPlane>,
 }
 
 /// Where a request's backend is chosen.
@@ -542,6 +597,39 @@ pub struct Event {
     /// `configuration` says.
     #[serde(default)]
     pub configure: Option<Configure>,
+    /// Pods answer NOT_SERVING to gRPC health checks, and UNAVAILABLE to requests. Their readiness probe, which asks something
+    /// else, goes on passing, so Kubernetes does nothing.
+    #[serde(default)]
+    pub unhealthy: Option<Unhealthy>,
+    /// DNS answers nobody, not even from its cache, until this is over. There is no cache on the nodes.
+    #[serde(default)]
+    pub dns_outage: Option<Outage>,
+    /// The control plane is gone until this is over: streams break, nothing is pushed. It comes back knowing nothing.
+    #[serde(default)]
+    pub control_plane_outage: Option<Outage>,
+}
+
+/// `unhealthy = { deployment = "server", pods = 1, for = "30s" }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unhealthy {
+    /// Which deployment.
+    pub deployment: String,
+    /// How many of its pods, the oldest first.
+    #[serde(default = "one_replica")]
+    pub pods: u32,
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasts: Nanos,
+}
+
+/// `dns_outage = { for = "60s" }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outage {
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasts: Nanos,
 }
 
 /// `scale = { deployment = "server", replicas = 5 }`

@@ -88,6 +88,15 @@ impl Scenario {
             if let Some(configure) = &event.configure {
                 say(configure.words());
             }
+            if let Some(unhealthy) = &event.unhealthy {
+                say(format!("{} × {} not serving for {}", unhealthy.pods, unhealthy.deployment, unhealthy.lasts));
+            }
+            if let Some(outage) = &event.dns_outage {
+                say(format!("DNS out for {}", outage.lasts));
+            }
+            if let Some(outage) = &event.control_plane_outage {
+                say(format!("control plane out for {}", outage.lasts));
+            }
         }
         timeline
     }
@@ -124,6 +133,9 @@ impl Strategy {
             Balancer::Sidecar => self.proxied("sidecar"),
             Balancer::NodeProxy => self.proxied("proxy per node"),
         };
+        if self.client.health_check && self.balancer == Balancer::Client {
+            words.push_str(" · health check");
+        }
         if let Some(age) = self.max_age {
             words.push_str(&format!(" · max age {age}"));
         }
@@ -145,6 +157,19 @@ impl Strategy {
         words
     }
 
+    /// Whether somebody subscribes to the control plane.
+    pub fn uses_control_plane(&self) -> bool {
+        self.uses(|resolver| matches!(resolver, ResolverConfig::Xds(_)))
+    }
+
+    /// Whether the application's or the proxy's resolver is such a one.
+    pub(crate) fn uses(&self, such: fn(&ResolverConfig) -> bool) -> bool {
+        // Where there is a proxy, the application knows it beforehand, except for that of an ingress.
+        let client = matches!(self.balancer, Balancer::Client | Balancer::Ingress) && such(&self.client.resolver);
+        let proxy = self.proxy.as_ref().is_some_and(|proxy| such(&proxy.resolver));
+        client || self.balancer.has_proxy() && proxy
+    }
+
     fn proxied(&self, place: &str) -> String {
         let proxy = self.proxy.clone().unwrap_or_default();
         let age = proxy.max_age.map_or_else(String::new, |age| format!(" · its max age {age}"));
@@ -156,6 +181,8 @@ fn resolver(config: &ResolverConfig) -> String {
     match config {
         ResolverConfig::Dns(_) => "dns".to_owned(),
         ResolverConfig::StrictDns(strict) => format!("strict_dns {}", strict.dns_refresh_rate),
+        ResolverConfig::Xds(_) => "xds".to_owned(),
+        ResolverConfig::Grpclb(_) => "grpclb".to_owned(),
     }
 }
 

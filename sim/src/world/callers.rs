@@ -47,6 +47,10 @@ pub(crate) struct Caller {
     wake_at: Nanos,
     /// An answer on its way from the DNS server.
     pub(super) answer: Option<Resolution>,
+    /// Queries of the present look-up that got no answer.
+    pub(super) unanswered: u32,
+    /// It watches the health of what it is connected to.
+    pub(super) checks_health: bool,
 }
 
 impl Caller {
@@ -86,6 +90,8 @@ impl World<'_> {
             stream,
             wake_at: Nanos::NEVER,
             answer: None,
+            unanswered: 0,
+            checks_health: config.health_check,
         })
     }
 
@@ -124,6 +130,7 @@ impl World<'_> {
         while let Some(output) = self.callers.get_mut(id).and_then(|c| c.channel.poll()) {
             match output {
                 Output::Resolve => self.resolve(id),
+                Output::Subscribe => self.subscribe(id),
                 Output::Connect { connection, address } => self.connect(id, connection, &address),
                 Output::Close(connection) => {
                     let link = self.link(id, connection.endpoint.index());

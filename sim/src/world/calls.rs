@@ -20,6 +20,8 @@ pub(crate) enum End {
     Ok,
     /// The pod had no room for one more.
     QueueFull,
+    /// The pod does not serve at present.
+    NotServing,
     /// The connection was cut with the request in flight.
     ConnectionClosed,
     /// The policy had no endpoint to offer.
@@ -45,7 +47,7 @@ impl End {
         match self {
             Self::Ok => Code::Ok,
             Self::QueueFull => Code::ResourceExhausted,
-            Self::ConnectionClosed | Self::NoEndpoint | Self::NoRoute => Code::Unavailable,
+            Self::NotServing | Self::ConnectionClosed | Self::NoEndpoint | Self::NoRoute => Code::Unavailable,
             Self::Deadline => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
             Self::Injected(code) | Self::RateLimited(code) | Self::LimitFailed(code) => code,
@@ -58,6 +60,7 @@ impl End {
         let reason = match self {
             Self::Ok => "",
             Self::QueueFull => "queue full",
+            Self::NotServing => "not serving",
             Self::ConnectionClosed => "connection closed",
             Self::NoEndpoint => "no ready endpoint",
             Self::Deadline => "deadline",
@@ -216,7 +219,9 @@ impl World<'_> {
         }
         pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
         let deployment = &self.deployments[pod.deployment];
-        if pod.busy < deployment.spec.concurrency {
+        if !pod.is_serving(self.queue.now()) {
+            self.respond(id, End::NotServing);
+        } else if pod.busy < deployment.spec.concurrency {
             pod.busy += 1;
             self.start_working(id);
         } else if pod.queue.len() < deployment.spec.queue as usize {

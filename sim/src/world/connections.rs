@@ -35,6 +35,8 @@ pub(crate) struct Connection {
     pub(super) age: Option<ConnectionAge>,
     /// A GOAWAY has come before the handshake was over.
     early_goaway: bool,
+    /// The caller has a stream for the pod's health.
+    pub(super) health_watched: bool,
     /// Requests the caller has sent and not got the end of.
     pub(super) in_flight: u32,
 }
@@ -94,6 +96,7 @@ impl World<'_> {
             state: State::Connecting,
             age: None,
             early_goaway: false,
+            health_watched: false,
             in_flight: 0,
         });
         self.set_link(caller, name.endpoint.index(), id);
@@ -141,6 +144,7 @@ impl World<'_> {
         self.pods[pod.0 as usize].moments.connected.get_or_insert(now);
         self.recorder.connection_opened();
         self.tell(caller, Input::Connected(name));
+        self.watch_health(id);
         if early_goaway {
             self.goaway(id);
         }

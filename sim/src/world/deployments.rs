@@ -107,6 +107,7 @@ impl<'s> World<'s> {
             self.publish_dns(pod);
             self.sync_proxy(pod);
         }
+        self.start_control_plane();
         for pod in (0..self.pods.len() as u32).map(PodId) {
             self.start_work(pod);
         }
@@ -118,6 +119,7 @@ impl<'s> World<'s> {
         if !event.is_under(self.strategy) {
             return;
         }
+        self.fault(event);
         if let Some((deployment, scale)) = event.scale.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
             self.deployments[deployment].replicas = scale.replicas;
             self.reconcile(deployment);
@@ -146,7 +148,7 @@ impl<'s> World<'s> {
         }
     }
 
-    fn find(&self, deployment: &str) -> Option<usize> {
+    pub(super) fn find(&self, deployment: &str) -> Option<usize> {
         self.deployments.iter().position(|d| d.spec.name == deployment)
     }
 

@@ -6,6 +6,7 @@
 //! * [`callers`]: the core's channel, one per client or proxy, and the picks made through it;
 //! * [`calls`]: a request on its way: to a pod, through its queue, on through a proxy, and back;
 //! * [`connections`]: connect, GOAWAY, drain, break;
+//! * [`control_plane`]: endpoints that are pushed (xDS);
 //! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
 //! * [`pods`]: pods start, become ready, terminate, die;
 //! * [`endpoint_slices`]: who is ready, as the rest of the cluster hears it;
@@ -13,6 +14,7 @@
 //! * [`routes`]: what a balancer does with a request around the pick;
 //! * [`splits`]: what share each target of a route got;
 //! * [`delivery`]: the controller that brings a new version in step by step;
+//! * [`faults`]: outages, and pods that do not serve;
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`recorder`] and [`tally`]: what is counted on the way.
 //!
@@ -23,9 +25,11 @@ mod audit;
 mod callers;
 mod calls;
 mod connections;
+mod control_plane;
 mod delivery;
 mod deployments;
 mod endpoint_slices;
+mod faults;
 mod load;
 mod names;
 mod places;
@@ -47,6 +51,7 @@ use crate::random::{Purpose, Stream, stream};
 use callers::Caller;
 use calls::Call;
 use connections::Connection;
+use control_plane::{ControlPlane, Push, Step};
 use delivery::Controller;
 use deployments::Deployment;
 pub(crate) use deployments::Role;
@@ -84,6 +89,24 @@ enum Event {
     DnsQuery(Id<Caller>),
     /// The answer reaches the caller.
     DnsAnswer(Id<Caller>),
+    /// A query has had no answer for too long.
+    DnsTimeout(Id<Caller>),
+    /// A caller's subscription reaches the control plane.
+    Subscribed(Id<Caller>),
+    /// A list of endpoints reaches a caller.
+    Pushed(Id<Push>),
+    /// A caller notices that its subscription's stream has broken.
+    StreamBroken(Id<Caller>),
+    /// What the control plane does next, in this one of its lives.
+    ControlPlane(Step, u32),
+    /// The control plane's watch has news of a pod.
+    Observe(PodId, u32),
+    /// A health check's stream reaches its pod.
+    HealthWatch(Id<Connection>),
+    /// The pod's health reaches the caller: whether it serves.
+    Health(Id<Connection>, bool),
+    /// A pod may serve again.
+    Recovered(PodId),
     /// The first packet of a connection reaches the other side.
     Knock(Id<Connection>),
     /// The attempt was refused.
@@ -160,6 +183,10 @@ pub(crate) struct World<'s> {
     reached: Vec<Vec<u64>>,
     splits: Vec<Split>,
     delivery: Option<Controller<'s>>,
+    /// DNS answers nobody until then.
+    dns_back_at: Nanos,
+    control_plane: ControlPlane<'s>,
+    pushes: Slab<Push>,
     recorder: Recorder,
 }
 
@@ -197,6 +224,9 @@ impl<'s> World<'s> {
             reached: vec![vec![0; scenario.deployments.len()]; strategy.routes.len()],
             splits: Vec::new(),
             delivery: strategy.delivery.as_ref().map(Controller::new),
+            dns_back_at: Nanos::ZERO,
+            control_plane: ControlPlane::new(scenario, strategy),
+            pushes: Slab::new(),
             recorder: Recorder::new(scenario.interval, scenario.warm_up, scenario.loads.len()),
         };
         world.deploy();
@@ -240,6 +270,15 @@ impl<'s> World<'s> {
             Event::Wake(caller) => self.wake(caller),
             Event::DnsQuery(caller) => self.dns_query(caller),
             Event::DnsAnswer(caller) => self.dns_answer(caller),
+            Event::DnsTimeout(caller) => self.dns_timeout(caller),
+            Event::Subscribed(caller) => self.subscribed(caller),
+            Event::Pushed(push) => self.pushed(push),
+            Event::StreamBroken(caller) => self.stream_broken(caller),
+            Event::ControlPlane(step, life) => self.control_plane(step, life),
+            Event::Observe(pod, life) => self.observe(pod, life),
+            Event::HealthWatch(connection) => self.health_watch(connection),
+            Event::Health(connection, serving) => self.health(connection, serving),
+            Event::Recovered(pod) => self.recovered(pod),
             Event::Knock(connection) => self.knock(connection),
             Event::Refused(connection) => self.refused(connection),
             Event::Established(connection) => self.established(connection),

@@ -23,6 +23,8 @@ pub(crate) fn learnt(strategy: &Strategy, role: Role) -> Learnt {
     };
     match resolver {
         None | Some(ResolverConfig::Dns(_) | ResolverConfig::StrictDns(_)) => Learnt::Dns,
+        Some(ResolverConfig::Xds(_)) => Learnt::ControlPlane,
+        Some(ResolverConfig::Grpclb(_)) => Learnt::Balancer,
     }
 }
 
@@ -70,7 +72,7 @@ impl Service {
 }
 
 /// Puts `pod` into or takes it out of a list in order of creation.
-fn set_member(list: &mut Vec<PodId>, pod: PodId, member: bool) {
+pub(super) fn set_member(list: &mut Vec<PodId>, pod: PodId, member: bool) {
     match (list.binary_search(&pod), member) {
         (Err(at), true) => list.insert(at, pod),
         (Ok(at), false) => {
@@ -137,7 +139,8 @@ impl World<'_> {
 
     /// A channel asks for its name.
     pub(super) fn resolve(&mut self, id: Id<Caller>) {
-        let Some(caller) = self.callers.get(id) else { return };
+        let Some(caller) = self.callers.get_mut(id) else { return };
+        caller.unanswered = 0;
         match caller.name {
             // A fixed address needs no server.
             Name::Fixed(_) => self.queue.after(self.lanes.hops[Hop::SamePod as usize], Event::DnsQuery(id)),
@@ -148,6 +151,9 @@ impl World<'_> {
 
     pub(super) fn dns_query(&mut self, id: Id<Caller>) {
         let Some(name) = self.callers.get(id).map(|c| c.name) else { return };
+        if self.dns_is_out() && !matches!(name, Name::Fixed(_)) {
+            return self.no_answer(id);
+        }
         let ttl = self.scenario.dns.ttl;
         let (resolution, hop) = match name {
             Name::Fixed(pod) => {
@@ -182,37 +188,39 @@ impl World<'_> {
         all
     }
 
-    /// What the cluster's resolver answers: from its cache while that lasts, else what is published now.
-    fn headless_answer(&mut self, service: usize) -> Resolution {
+    /// What the cluster's resolver answers: from its cache while that lasts, else what is published now. And when that ends.
+    pub(super) fn cached_records(&mut self, service: usize) -> (Vec<PodId>, Nanos) {
         let now = self.queue.now();
         let dns = &self.scenario.dns;
         let service = &mut self.services[service];
         if service.cached.as_ref().is_none_or(|(_, end)| *end <= now) {
             service.cached = Some((service.records.clone(), now + dns.cache.min(dns.ttl)));
         }
-        let (mut pods, end) = service.cached.clone().unwrap_or_default();
+        service.cached.clone().unwrap_or_default()
+    }
+
+    fn headless_answer(&mut self, service: usize) -> Resolution {
+        let now = self.queue.now();
+        let dns = &self.scenario.dns;
+        let (mut pods, end) = self.cached_records(service);
         if dns.shuffle {
             shuffle(&mut self.names_stream, &mut pods);
         }
         // A cached answer carries what is left of its TTL.
         let ttl = if dns.cache == Nanos::ZERO { dns.ttl } else { end.since(now).min(dns.ttl) };
-        let addresses = pods
-            .into_iter()
-            .map(|pod| &self.pods[pod.0 as usize])
-            .map(|pod| ResolvedAddress { address: pod.address.clone(), weight: pod.weight })
-            .collect();
-        Resolution { addresses, ttl }
+        Resolution { addresses: pods.into_iter().map(|pod| self.resolved(pod)).collect(), ttl }
+    }
+
+    /// A pod as a resolver gives it.
+    pub(super) fn resolved(&self, pod: PodId) -> ResolvedAddress {
+        let pod = &self.pods[pod.0 as usize];
+        ResolvedAddress { address: pod.address.clone(), weight: pod.weight }
     }
 
     pub(super) fn dns_answer(&mut self, id: Id<Caller>) {
         let Some(caller) = self.callers.get_mut(id) else { return };
         let Some(resolution) = caller.answer.take() else { return };
-        let now = self.queue.now();
-        for resolved in &resolution.addresses {
-            if let Some(Target::Pod(pod)) = self.by_address.get(&resolved.address) {
-                self.pods[pod.0 as usize].moments.resolved.get_or_insert(now);
-            }
-        }
+        self.address_learnt(&resolution.addresses);
         self.tell(id, Input::Resolved(resolution));
     }
 }

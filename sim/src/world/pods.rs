@@ -60,6 +60,8 @@ pub(crate) struct Pod {
     /// Its deployment's when it was created.
     pub(super) revision: u32,
     pub(crate) moments: Moments,
+    /// NOT_SERVING until then, as far as gRPC's health service and its requests go.
+    pub(super) unhealthy_until: Nanos,
     /// Requests worked on.
     pub(super) busy: u32,
     /// Requests that wait.
@@ -166,6 +168,7 @@ impl World<'_> {
                 ready: initial.then_some(now),
                 ..Moments::default()
             },
+            unhealthy_until: Nanos::ZERO,
             busy: 0,
             queue: VecDeque::new(),
             connections: Connections::default(),

@@ -4,6 +4,7 @@
 //! skipped: its answer would be about a stand-in.
 
 mod cluster;
+mod discovery;
 mod expect;
 mod routing;
 mod size;
@@ -41,6 +42,7 @@ pub(crate) fn check(
     };
     cx.run();
     cx.cluster();
+    cx.discovery();
     cx.deployments();
     cx.services();
     cx.loads();

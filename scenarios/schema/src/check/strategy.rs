@@ -61,6 +61,7 @@ impl Check<'_> {
         if !self.certain(&balancer) {
             return;
         }
+        self.learns(path, strategy);
         match (&strategy.proxy, strategy.balancer.has_proxy()) {
             (Some(_), false) => {
                 let rule = "`proxy` is given, but with this balancer requests pass none";
@@ -134,6 +135,14 @@ impl Check<'_> {
             ResolverConfig::StrictDns(strict) => {
                 let path = format!("{path}.strict_dns.dns_refresh_rate");
                 self.at_least(&path, strict.dns_refresh_rate, SHORTEST_REFRESH, "Envoy's default is \"5s\"");
+            }
+            ResolverConfig::Xds(xds) => {
+                let path = format!("{path}.xds.init_fetch_timeout");
+                self.positive(&path, xds.init_fetch_timeout, "gRPC's and Envoy's default is \"15s\"");
+            }
+            ResolverConfig::Grpclb(lb) => {
+                let path = format!("{path}.grpclb.fallback_timeout");
+                self.positive(&path, lb.fallback_timeout, "gRPC's default is \"10s\"");
             }
         }
     }

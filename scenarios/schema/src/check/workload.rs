@@ -140,12 +140,15 @@ impl Check<'_> {
             self.refers(&format!("{path}.strategies.{i}"), "strategy", strategy);
         }
         // Every action an event can have, whether it is given, and the deployment it is done to.
-        let actions: [(&str, bool, Option<&String>); 5] = [
+        let actions: [(&str, bool, Option<&String>); 8] = [
             ("scale", event.scale.is_some(), event.scale.as_ref().map(|scale| &scale.deployment)),
             ("rollout", event.rollout.is_some(), event.rollout.as_ref().map(|rollout| &rollout.deployment)),
             ("restart", event.restart.is_some(), event.restart.as_ref().map(|restart| &restart.deployment)),
             ("kill", event.kill.is_some(), event.kill.as_ref().map(|kill| &kill.deployment)),
             ("configure", event.configure.is_some(), None),
+            ("unhealthy", event.unhealthy.is_some(), event.unhealthy.as_ref().map(|unhealthy| &unhealthy.deployment)),
+            ("dns_outage", event.dns_outage.is_some(), None),
+            ("control_plane_outage", event.control_plane_outage.is_some(), None),
         ];
         for (name, _, deployment) in &actions {
             if let Some(deployment) = deployment {
@@ -183,6 +186,7 @@ impl Check<'_> {
                 "fewer pods show the same effects",
             );
         }
+        self.faults(path, event);
         if let Some(kill) = &event.kill {
             self.within(&format!("{path}.kill.pods"), kill.pods, 1, MOST_PODS, "delete the event if no pod shall die");
         }
