@@ -351,6 +351,7 @@ mod tests {
     fn pod(name: &str, created_s: f64, first_request_s: Option<f64>) -> PodRecord {
         PodRecord {
             name: name.to_owned(),
+            version: String::new(),
             deployment: name.split('-').next().unwrap_or_default().to_owned(),
             role: Role::Server,
             node: "node-0".to_owned(),

@@ -291,6 +291,9 @@ pub struct PodRecord {
     pub name: String,
     /// `server`.
     pub deployment: String,
+    /// What it runs: `v2`. Empty in records from before versions.
+    #[serde(default)]
+    pub version: String,
     /// Its part in the run.
     pub role: Role,
     /// How its callers come to know of it; DNS in records of before this field.

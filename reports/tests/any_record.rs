@@ -35,6 +35,7 @@ fn pod(number: BoxedStrategy<f64>) -> impl Strategy<Value = PodRecord> {
     ((word(), word(), role, word(), count(), number.clone()), (number.clone(), vec(option::of(number.clone()), 7)))
         .prop_map(|((name, deployment, role, node, requests, share), (created_s, moments))| PodRecord {
             name,
+            version: deployment.clone(),
             deployment,
             role,
             node,

@@ -37,6 +37,7 @@ impl World<'_> {
             PodRecord {
                 name: p.pod.name.clone(),
                 deployment: p.deployment.to_owned(),
+                version: p.pod.version().to_owned(),
                 role: match p.role {
                     Role::Client => record::Role::Client,
                     Role::Server => record::Role::Server,

@@ -39,9 +39,16 @@ fn container() -> impl Strategy<Value = String> {
         "service_time = { constant = '900ms' }\n",
         "service_time = { constant = '1h' }\n",
     ]);
+    let failures = of(&[
+        "",
+        "error_rate = 0.3\n",
+        "error_rate = 1.0\nerror_code = 'UNAVAILABLE'\n",
+        "warm_up = { window = '300ms', speed = 0.1 }\n",
+    ]);
     let room = (of(&[1u32, 2, 30]), of(&[0u32, 1, 4, 500]), of(&[0.3, 1.0, 4.0]), 1u32..4);
     let life = (time(), time(), of(&["1ms", "70ms", "1s"]), key("termination_grace_period", time()));
     let rolling = of(&["", "max_surge = '0'\nmax_unavailable = '1'\n", "max_surge = '100%'\nmax_unavailable = '0'\n"]);
+    let rolling = (rolling, failures).prop_map(|(rolling, failures)| format!("{rolling}{failures}"));
     (service_time, room, life, rolling, ages("max_connection_age", "max_connection_age_grace")).prop_map(
         |(service_time, (concurrency, queue, speed, weight), (start_up, delay, period, grace), rolling, ages)| {
             format!(
@@ -138,6 +145,10 @@ fn event(duration_ms: u64) -> impl Strategy<Value = String> {
     let action = prop_oneof![
         (deployment(), 0u32..6).prop_map(|(d, n)| format!("scale = {{ deployment = '{d}', replicas = {n} }}")),
         deployment().prop_map(|d| format!("rollout = {{ deployment = '{d}' }}")),
+        of(&["server", "proxy"]).prop_map(|d| format!("rollout = {{ deployment = '{d}', template = 'canary' }}")),
+        (deployment(), 1u32..3).prop_map(|(d, n)| {
+            format!("degrade = {{ deployment = '{d}', pods = {n}, speed = 0.1, error_rate = 0.5, for = '300ms' }}")
+        }),
         deployment().prop_map(|d| format!("restart = {{ deployment = '{d}' }}")),
         (deployment(), 1u32..3).prop_map(|(d, n)| format!("kill = {{ deployment = '{d}', pods = {n} }}")),
         (deployment(), 1u32..3, some_time())

@@ -171,6 +171,7 @@ fn pod(name: &str, deployment: &str, role: Role, created_s: f64, first_request_s
     PodRecord {
         name: name.to_owned(),
         deployment: deployment.to_owned(),
+        version: deployment.to_owned(),
         role,
         node: format!("node-{}", name.len() % 3),
         requests: 0,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lb_core::channel::{ChannelConfig, ResolverConfig};
 use lb_core::route::RouteConfig;
-use lb_core::{Nanos, PolicyConfig};
+use lb_core::{Code, Nanos, PolicyConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -246,6 +246,19 @@ pub struct Deployment {
     /// How fast its pods work: 2.0 halves every service time.
     #[serde(default = "unit")]
     pub speed: f64,
+    /// The part of requests that it answers with an error after their work, 0 to 1. None by default. Whether a request is
+    /// one of them is decided by its own random number, so the same requests fail under every strategy that sends them here.
+    #[serde(default)]
+    pub error_rate: f64,
+    /// The status of those answers. "INTERNAL", our choice: what a server that throws answers in most languages.
+    #[serde(default = "internal")]
+    pub error_code: Code,
+    /// A pod that comes later is slow at first (JIT, caches); not by default. Those of time zero are warm.
+    #[serde(default)]
+    pub warm_up: Option<WarmUp>,
+    /// What its pods are labelled with in the report, such as "v2"; its name by default.
+    #[serde(default)]
+    pub version: Option<String>,
     /// Static weight of each pod for policies that take one.
     #[serde(default = "one_replica")]
     pub weight: u32,
@@ -277,6 +290,16 @@ pub struct Deployment {
     pub termination_grace_period: Nanos,
 }
 
+impl Deployment {
+    /// The label of its pods.
+    pub fn version(&self) -> &str {
+        self.version.as_deref().unwrap_or(&self.name)
+    }
+}
+
+fn internal() -> Code {
+    Code::Internal
+}
 fn hello() -> String {
     "/hello.Hello/Say".into()
 }
@@ -300,6 +323,17 @@ fn two_seconds() -> Nanos {
 }
 fn thirty_seconds() -> Nanos {
     Nanos::from_secs(30)
+}
+
+/// `warm_up = { window = "30s", speed = 0.2 }`: from the moment a pod listens its speed grows in a straight line from this
+/// part of `speed` to all of it. A request goes at the speed of the moment its work begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUp {
+    /// How long it takes.
+    pub window: Nanos,
+    /// The part of `speed` it begins with, above 0 and at most 1.
+    pub speed: f64,
 }
 
 /// A pod's readiness probe.
@@ -607,6 +641,9 @@ pub struct Event {
     /// The control plane is gone until this is over: streams break, nothing is pushed. It comes back knowing nothing.
     #[serde(default)]
     pub control_plane_outage: Option<Outage>,
+    /// Make pods slow or failing for a while, though their readiness probes pass.
+    #[serde(default)]
+    pub degrade: Option<Degrade>,
 }
 
 /// `unhealthy = { deployment = "server", pods = 1, for = "30s" }`
@@ -642,12 +679,17 @@ pub struct Scale {
     pub replicas: u32,
 }
 
-/// `rollout = { deployment = "server" }`
+/// `rollout = { deployment = "server", template = "server-fixed" }`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rollout {
     /// Which deployment.
     pub deployment: String,
+    /// The deployment that describes the new pods (`kubectl set image`): `service_time`, `concurrency`, `queue`, `speed`,
+    /// `error_rate`, `error_code`, `warm_up`, `version`, `weight`, `start_up` and `readiness` are taken from it, all else
+    /// stays. Left out, they are as before (`kubectl rollout restart`).
+    #[serde(default)]
+    pub template: Option<String>,
 }
 
 /// `restart = { deployment = "client" }`
@@ -667,6 +709,26 @@ pub struct Kill {
     /// How many of its pods, the oldest first.
     #[serde(default = "one_replica")]
     pub pods: u32,
+}
+
+/// `degrade = { deployment = "server", speed = 0.1, for = "30s" }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Degrade {
+    /// Which deployment.
+    pub deployment: String,
+    /// How many of its pods, the oldest first.
+    #[serde(default = "one_replica")]
+    pub pods: u32,
+    /// They work at this part of their speed; 1 by default. For requests whose work begins meanwhile.
+    #[serde(default = "unit")]
+    pub speed: f64,
+    /// Their `error_rate` meanwhile; by default it stays.
+    #[serde(default)]
+    pub error_rate: Option<f64>,
+    /// How long. A pod that is degraded again is so by the later event only; one that takes its place is healthy.
+    #[serde(rename = "for")]
+    pub lasts: Nanos,
 }
 
 /// Something that must hold of the result.

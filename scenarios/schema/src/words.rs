@@ -77,7 +77,8 @@ impl Scenario {
                 *now = scale.replicas;
             }
             if let Some(rollout) = &event.rollout {
-                say(format!("roll out {}", rollout.deployment));
+                let template = rollout.template.as_ref().map_or_else(String::new, |t| format!(" as {t}"));
+                say(format!("roll out {}{template}", rollout.deployment));
             }
             if let Some(restart) = &event.restart {
                 say(format!("restart {}", restart.deployment));
@@ -96,6 +97,9 @@ impl Scenario {
             }
             if let Some(outage) = &event.control_plane_outage {
                 say(format!("control plane out for {}", outage.lasts));
+            }
+            if let Some(degrade) = &event.degrade {
+                say(format!("degrade {} × {} for {}", degrade.pods, degrade.deployment, degrade.lasts));
             }
         }
         timeline

@@ -7,7 +7,7 @@ use rand_xoshiro::rand_core::SeedableRng;
 use scenarios::ServiceTime;
 
 use super::exponential::exp1;
-use super::stream::{Stream, unit};
+use super::stream::{Stream, unit, unit_below_one};
 
 /// The work of a request, decided when it is sent: a number from which each pod on its way derives its own part, so
 /// that the work is the same whichever pod gets it.
@@ -17,6 +17,13 @@ pub(crate) struct Work(u64);
 impl Work {
     pub(crate) fn draw(rng: &mut Stream) -> Self {
         Self(rng.next_u64())
+    }
+
+    /// Uniform in [0, 1), the same at every pod that is as far along the way, another for each attempt: below a pod's error
+    /// rate the request fails.
+    pub(crate) fn luck(self, stage: u8, attempt: u8) -> f64 {
+        // Another number than its work's, so that long requests fail no more often than short ones.
+        unit_below_one(&mut SplitMix64::seed_from_u64(!self.0 ^ (u64::from(stage) << 56) ^ (u64::from(attempt) << 48)))
     }
 
     /// Time it takes at a pod `stage` steps along the way, at speed 1.
@@ -78,6 +85,23 @@ mod tests {
     fn lognormal_has_rand_distrs_moments() {
         let ours = ServiceTime::Lognormal(Lognormal { mean: Nanos::from_secs(1), cv: 0.5 });
         same_moments(&ours, rand_distr::LogNormal::from_mean_cv(1.0, 0.5).unwrap());
+    }
+
+    #[test]
+    fn luck_is_uniform_and_has_nothing_to_do_with_the_work() {
+        let mut rng = stream(3, Purpose::Workload, 0);
+        let n = 100_000;
+        let (mut unlucky, mut time) = (0u32, 0.0);
+        for _ in 0..n {
+            let work = Work::draw(&mut rng);
+            if work.luck(0, 0) < 0.3 {
+                unlucky += 1;
+                time += work.time(0, &ServiceTime::Exponential(Nanos::from_secs(1))).as_secs_f64();
+            }
+        }
+        // 30,000 ± 4 · sqrt(100,000 · 0.3 · 0.7) = 580; the mean of their times 1 ± 4 / sqrt(30,000).
+        assert!((29_420..=30_580).contains(&unlucky), "{unlucky}");
+        assert!((time / f64::from(unlucky) - 1.0).abs() < 0.024, "{}", time / f64::from(unlucky));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::random::Work;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum End {
     Ok,
+    /// The pod answered with an error.
+    Failed(Code),
     /// The pod had no room for one more.
     QueueFull,
     /// The pod does not serve at present.
@@ -46,6 +48,7 @@ impl End {
     pub(crate) fn code(self) -> Code {
         match self {
             Self::Ok => Code::Ok,
+            Self::Failed(code) => code,
             Self::QueueFull => Code::ResourceExhausted,
             Self::NotServing | Self::ConnectionClosed | Self::NoEndpoint | Self::NoRoute => Code::Unavailable,
             Self::Deadline => Code::DeadlineExceeded,
@@ -59,6 +62,7 @@ impl End {
     pub(crate) fn describe(self) -> (&'static str, &'static str) {
         let reason = match self {
             Self::Ok => "",
+            Self::Failed(_) => "application error",
             Self::QueueFull => "queue full",
             Self::NotServing => "not serving",
             Self::ConnectionClosed => "connection closed",
@@ -110,6 +114,8 @@ pub(crate) struct Call {
     pub(super) routed: Id<Routed>,
     /// Pods on the way before this one.
     pub(super) stage: u8,
+    /// Attempts before this one, where a route retries.
+    pub(super) attempt: u8,
     /// Node borders crossed on the way.
     pub(super) hops: u8,
     /// When the client wanted it sent.
@@ -133,6 +139,7 @@ impl Call {
             end: End::Ok,
             routed: Id::NONE,
             stage: 0,
+            attempt: 0,
             hops: 0,
             issued: now,
             picked_at: now,
@@ -218,13 +225,12 @@ impl World<'_> {
             return; // the caller will notice that the connection is cut
         }
         pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
-        let deployment = &self.deployments[pod.deployment];
         if !pod.is_serving(self.queue.now()) {
             self.respond(id, End::NotServing);
-        } else if pod.busy < deployment.spec.concurrency {
+        } else if pod.busy < pod.template.concurrency {
             pod.busy += 1;
             self.start_working(id);
-        } else if pod.queue.len() < deployment.spec.queue as usize {
+        } else if pod.queue.len() < pod.template.queue as usize {
             call.phase = Phase::Queued;
             pod.queue.push_back(id);
         } else {
@@ -236,10 +242,11 @@ impl World<'_> {
     fn start_working(&mut self, id: Id<Call>) {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.phase = Phase::Working;
-        let spec = self.deployments[self.pods[call.pod.0 as usize].deployment].spec;
-        let time = call.work.time(call.stage, &spec.service_time);
-        let time = if spec.speed == 1.0 { time } else { time.mul_f64(1.0 / spec.speed) };
         let now = self.queue.now();
+        let pod = &self.pods[call.pod.0 as usize];
+        let speed = pod.speed(now);
+        let time = call.work.time(call.stage, &pod.template.service_time);
+        let time = if speed == 1.0 { time } else { time.mul_f64(1.0 / speed) };
         self.queue.at(now + time, Event::Worked(id));
     }
 
@@ -254,9 +261,12 @@ impl World<'_> {
             return; // its caller, if it still has one, notices that the connection is cut
         }
         let role = self.deployments[pod.deployment].role;
+        let verdict = pod.verdict(call, self.queue.now());
         self.next_in_queue(pod_id);
         if phase == Phase::Abandoned {
             self.calls.remove(id);
+        } else if let Some(code) = verdict {
+            self.respond(id, End::Failed(code));
         } else if role == Role::Proxy {
             self.forward(id);
         } else if role == Role::Support {

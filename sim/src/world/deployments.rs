@@ -26,6 +26,8 @@ pub(crate) enum Role {
 #[derive(Debug)]
 pub(crate) struct Deployment<'s> {
     pub(super) spec: &'s scenarios::Deployment,
+    /// What new pods are made from: `spec`, until a rollout says otherwise.
+    pub(super) template: &'s scenarios::Deployment,
     pub(super) role: Role,
     /// Of the connections its pods accept.
     pub(super) age: ConnectionAgeConfig,
@@ -65,8 +67,17 @@ impl<'s> World<'s> {
                 grace: grace.or(spec.max_connection_age_grace).unwrap_or(Nanos::NEVER),
             };
             let pre_stop = strategy.pre_stop.filter(|_| role == Role::Server).unwrap_or(spec.pre_stop);
-            let (pods, replicas) = (Vec::new(), spec.replicas);
-            self.deployments.push(Deployment { spec, role, age, pre_stop, pods, replicas, revision: 0, next: 0 });
+            self.deployments.push(Deployment {
+                spec,
+                template: spec,
+                role,
+                age,
+                pre_stop,
+                pods: Vec::new(),
+                replicas: spec.replicas,
+                revision: 0,
+                next: 0,
+            });
         }
 
         let mut names: Vec<(&str, Vec<&str>)> = Vec::new();
@@ -124,7 +135,11 @@ impl<'s> World<'s> {
             self.deployments[deployment].replicas = scale.replicas;
             self.reconcile(deployment);
         }
-        if let Some(deployment) = event.rollout.as_ref().and_then(|e| self.find(&e.deployment)) {
+        if let Some((deployment, rollout)) = event.rollout.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
+            let named = |d: &&scenarios::Deployment| rollout.template.as_ref() == Some(&d.name);
+            if let Some(template) = self.scenario.deployments.iter().find(named) {
+                self.deployments[deployment].template = template;
+            }
             self.deployments[deployment].revision += 1;
             self.reconcile(deployment);
         }
@@ -145,6 +160,9 @@ impl<'s> World<'s> {
         }
         if let Some(change) = &event.configure {
             self.configure(change);
+        }
+        if let Some((deployment, degrade)) = event.degrade.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
+            self.degrade(deployment, degrade);
         }
     }
 

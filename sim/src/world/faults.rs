@@ -15,7 +15,7 @@ use super::pods::{Phase, Pod};
 use super::{Event, PodId, World};
 use crate::engine::Id;
 
-impl Pod {
+impl Pod<'_> {
     /// Whether it serves, as its health service says.
     #[inline]
     pub(super) fn is_serving(&self, now: Nanos) -> bool {

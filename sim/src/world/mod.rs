@@ -8,6 +8,7 @@
 //! * [`connections`]: connect, GOAWAY, drain, break;
 //! * [`control_plane`]: endpoints that are pushed (xDS);
 //! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
+//! * [`failures`]: pods that serve badly: errors, cold starts, bad periods;
 //! * [`pods`]: pods start, become ready, terminate, die;
 //! * [`endpoint_slices`]: who is ready, as the rest of the cluster hears it;
 //! * [`names`]: cluster DNS and kube-proxy;
@@ -29,6 +30,7 @@ mod control_plane;
 mod delivery;
 mod deployments;
 mod endpoint_slices;
+mod failures;
 mod faults;
 mod load;
 mod names;
@@ -163,7 +165,7 @@ pub(crate) struct World<'s> {
     places: Places,
     deployments: Vec<Deployment<'s>>,
     services: Vec<Service>,
-    pods: Vec<Pod>,
+    pods: Vec<Pod<'s>>,
     by_address: BTreeMap<Address, names::Target>,
     clients: Vec<Client>,
     callers: Slab<Caller>,
@@ -349,7 +351,7 @@ pub(crate) struct Parts<'s> {
 
 /// A pod at the end of its world.
 pub(crate) struct PodPart<'s> {
-    pub(crate) pod: Pod,
+    pub(crate) pod: Pod<'s>,
     pub(crate) deployment: &'s str,
     pub(crate) learnt: Learnt,
     pub(crate) role: Role,

@@ -9,6 +9,7 @@ use super::callers::{Caller, Name};
 use super::calls::Call;
 use super::connections::Connections;
 use super::deployments::{Deployment, Role};
+use super::failures::Degraded;
 use super::names::Target;
 use super::routes::Routing;
 use super::{Event, PodId, World};
@@ -47,14 +48,15 @@ pub(crate) struct Moments {
 
 /// A pod, or a sidecar container in one.
 #[derive(Debug)]
-pub(crate) struct Pod {
+pub(crate) struct Pod<'s> {
     pub(crate) name: String,
     pub(super) deployment: usize,
+    /// What it is made from: its deployment's template when it was created.
+    pub(super) template: &'s scenarios::Deployment,
     pub(super) address: Address,
     pub(crate) node: u32,
     /// The pod whose loopback it shares: itself, or the pod it is a sidecar of.
     pub(super) host: PodId,
-    pub(super) weight: u32,
     pub(super) phase: Phase,
     pub(super) passed_probe: bool,
     /// Its deployment's when it was created.
@@ -62,6 +64,8 @@ pub(crate) struct Pod {
     pub(crate) moments: Moments,
     /// NOT_SERVING until then, as far as gRPC's health service and its requests go.
     pub(super) unhealthy_until: Nanos,
+    /// Its bad period, which may be over.
+    pub(super) degraded: Option<Degraded>,
     /// Requests worked on.
     pub(super) busy: u32,
     /// Requests that wait.
@@ -83,7 +87,12 @@ pub(crate) struct Pod {
     pub(crate) ok: u64,
 }
 
-impl Pod {
+impl Pod<'_> {
+    /// The label of what it was made from.
+    pub(crate) fn version(&self) -> &str {
+        self.template.version()
+    }
+
     /// The process's channel to a service.
     #[inline]
     pub(super) fn channel(&self, service: usize) -> Id<Caller> {
@@ -130,7 +139,7 @@ impl World<'_> {
     pub(super) fn add_pod(&mut self, deployment: usize, node: u32, host: Option<PodId>, initial: bool) -> PodId {
         let now = self.now();
         let id = PodId(self.pods.len() as u32);
-        let spec = self.deployments[deployment].spec;
+        let Deployment { spec, template, .. } = self.deployments[deployment];
         let number = self.deployments[deployment].next;
         self.deployments[deployment].next += 1;
         self.deployments[deployment].pods.push(id);
@@ -155,10 +164,10 @@ impl World<'_> {
         self.pods.push(Pod {
             name,
             deployment,
+            template,
             address,
             node,
             host: host.unwrap_or(id),
-            weight: spec.weight,
             phase: if initial { Phase::Running } else { Phase::Starting },
             passed_probe: initial,
             revision: self.deployments[deployment].revision,
@@ -169,6 +178,7 @@ impl World<'_> {
                 ..Moments::default()
             },
             unhealthy_until: Nanos::ZERO,
+            degraded: None,
             busy: 0,
             queue: VecDeque::new(),
             connections: Connections::default(),
@@ -184,9 +194,8 @@ impl World<'_> {
         if !initial {
             // A sidecar starts with the pod it comes with.
             let with = host.filter(|_| again.is_none());
-            let clock = with.map_or(deployment, |host| self.pods[host.0 as usize].deployment);
-            let start_up = self.deployments[clock].spec.start_up;
-            self.queue.at(now + start_up, Event::Started(id));
+            let clock = with.unwrap_or(id);
+            self.queue.at(now + self.pods[clock.0 as usize].template.start_up, Event::Started(id));
         }
         id
     }
@@ -200,7 +209,7 @@ impl World<'_> {
         pod.phase = Phase::Running;
         pod.moments.started = Some(now);
         // Probes do not wait for the process: the first one after it listens comes at a random part of a period.
-        let readiness = &self.deployments[pod.deployment].spec.readiness;
+        let readiness = &pod.template.readiness;
         let wait = readiness.initial_delay + readiness.period.mul_f64(unit_below_one(&mut pod.stream));
         self.queue.at(now + wait, Event::Ready(id));
         self.start_work(id);

@@ -306,12 +306,14 @@ impl World<'_> {
 
     /// Sends the request to its cluster.
     fn attempt(&mut self, id: Id<Call>) {
-        let Some(call) = self.calls.get(id) else { return };
+        let Some(call) = self.calls.get_mut(id) else { return };
         // A client's own request is worked on as if there were no routes, a proxy's is the next step on its way.
         let stage = call.stage + u8::from(!call.connection.is_none());
         let Some(routed) = self.routed.get_mut(call.routed) else { return };
         routed.step = Step::Attempting;
         let (pod, route, cluster) = (routed.pod, routed.route, routed.cluster);
+        let before = routed.attempts.as_ref().map_or(0, |attempts| attempts.number() - 1);
+        call.attempt = u8::try_from(before).unwrap_or(u8::MAX);
         let Some(routing) = self.pods[pod.0 as usize].routing.as_deref() else { return };
         let timeout = routing.router.get(route).retry().and_then(|retry| retry.per_attempt_timeout());
         let caller = routing.clusters.get(cluster.index()).copied().unwrap_or(Id::NONE);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use lb_core::Nanos;
+use lb_core::{Code, Nanos};
 
 use super::Check;
 use crate::{Deployment, ServiceTime};
@@ -59,6 +59,24 @@ impl Check<'_> {
             let rule = format!("`speed` is {}; it must be above 0 and at most 1000", deployment.speed);
             self.problem(&at("speed"), rule, "1.0 is normal, 0.5 is half as fast");
         }
+        let hint = "it is a part of the requests: 0.01 is one in a hundred";
+        self.within(&at("error_rate"), deployment.error_rate, 0.0, 1.0, hint);
+        if deployment.error_code == Code::Ok {
+            let rule = "`error_code` is OK; an answer with that status is no error";
+            self.problem(&at("error_code"), rule, "for pods that never fail leave out `error_rate`");
+        }
+        if let Some(warm_up) = &deployment.warm_up {
+            let hint = "leave `warm_up` out for pods that are fast at once";
+            self.positive(&at("warm_up.window"), warm_up.window, hint);
+            self.speed_part(
+                &at("warm_up.speed"),
+                warm_up.speed,
+                "0.2 makes the first requests take five times as long",
+            );
+        }
+        if deployment.version.as_ref().is_some_and(|version| version.trim().is_empty()) {
+            self.problem(&at("version"), "`version` is empty", "write a label such as \"v2\", or leave it out");
+        }
         self.positive(&at("readiness.period"), deployment.readiness.period, "Kubernetes' default is \"10s\"");
         match &deployment.service_time {
             ServiceTime::Constant(_) => {}
@@ -94,6 +112,14 @@ impl Check<'_> {
         let age = ("max_connection_age", deployment.max_connection_age);
         let grace = ("max_connection_age_grace", deployment.max_connection_age_grace);
         self.age(path, age, grace, false);
+    }
+
+    /// A part of a pod's speed: as slow as `speed` itself may be, and no faster than all of it.
+    pub(super) fn speed_part(&mut self, path: &str, part: f64, hint: &str) {
+        if !(0.001..=1.0).contains(&part) {
+            let rule = format!("`speed` is {part}; it must be from 0.001 to 1");
+            self.problem(path, rule, hint);
+        }
     }
 
     /// A connection's age and grace, under the names they have at `path`. `elsewhere`: another place gives an age too.

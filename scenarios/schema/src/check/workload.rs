@@ -140,11 +140,12 @@ impl Check<'_> {
             self.refers(&format!("{path}.strategies.{i}"), "strategy", strategy);
         }
         // Every action an event can have, whether it is given, and the deployment it is done to.
-        let actions: [(&str, bool, Option<&String>); 8] = [
+        let actions: [(&str, bool, Option<&String>); 9] = [
             ("scale", event.scale.is_some(), event.scale.as_ref().map(|scale| &scale.deployment)),
             ("rollout", event.rollout.is_some(), event.rollout.as_ref().map(|rollout| &rollout.deployment)),
             ("restart", event.restart.is_some(), event.restart.as_ref().map(|restart| &restart.deployment)),
             ("kill", event.kill.is_some(), event.kill.as_ref().map(|kill| &kill.deployment)),
+            ("degrade", event.degrade.is_some(), event.degrade.as_ref().map(|degrade| &degrade.deployment)),
             ("configure", event.configure.is_some(), None),
             ("unhealthy", event.unhealthy.is_some(), event.unhealthy.as_ref().map(|unhealthy| &unhealthy.deployment)),
             ("dns_outage", event.dns_outage.is_some(), None),
@@ -189,6 +190,27 @@ impl Check<'_> {
         self.faults(path, event);
         if let Some(kill) = &event.kill {
             self.within(&format!("{path}.kill.pods"), kill.pods, 1, MOST_PODS, "delete the event if no pod shall die");
+        }
+        if let Some(template) = event.rollout.as_ref().and_then(|rollout| rollout.template.as_ref()) {
+            let at = format!("{path}.rollout.template");
+            self.refers(&at, "deployment", template);
+            if event.rollout.as_ref().is_some_and(|rollout| rollout.deployment == *template) {
+                let rule = format!("deployment `{template}` would be rolled out as itself");
+                self.problem(&at, rule, "name the deployment that describes the new pods, or delete `template`");
+            }
+        }
+        if let Some(degrade) = &event.degrade {
+            let at = |key: &str| format!("{path}.degrade.{key}");
+            self.within(&at("pods"), degrade.pods, 1, MOST_PODS, "delete the event if no pod shall suffer");
+            self.speed_part(&at("speed"), degrade.speed, "0.1 makes every request take ten times as long");
+            if let Some(rate) = degrade.error_rate {
+                self.within(&at("error_rate"), rate, 0.0, 1.0, "it is a part of the requests: 0.5 is every second one");
+            }
+            self.positive(&at("for"), degrade.lasts, "a bad period takes some time, such as \"30s\"");
+            if degrade.speed == 1.0 && degrade.error_rate.is_none() {
+                let rule = "`degrade` changes nothing: it has neither `speed` nor `error_rate`";
+                self.problem(&format!("{path}.degrade"), rule, "add `speed = 0.1`, or `error_rate = 0.5`, or both");
+            }
         }
     }
 }

@@ -1,0 +1,149 @@
+//! Pods that serve badly, zones that are cut off, and what controllers do about load, each with its arithmetic.
+
+use reports::record::{PodRecord, RunRecord, StrategyRecord};
+
+/// One server of 10 ms that never waits, a client of 100 requests a second, 1 ms for every message.
+const BASE: &str = r#"
+title = "failures"
+duration = "20s"
+interval = "100ms"
+cluster = { hops = { same_pod = "1ms", same_node = "1ms", same_zone = "1ms", other_zone = "1ms" } }
+dns = { cache = "0s", publication_delay = "100ms" }
+[[deployment]]
+name = "server"
+service_time = { constant = "10ms" }
+start_up = "200ms"
+readiness = { period = "100ms" }
+[[deployment]]
+name = "other"
+replicas = 0
+[[deployment]]
+name = "proxy"
+[[deployment]]
+name = "client"
+[[service]]
+name = "server"
+deployments = ["server", "other"]
+[load]
+from = "client"
+to = "server"
+open = { rate = "100/s", arrivals = "constant" }
+"#;
+
+/// The base with these changes and additions.
+fn run(changes: &[(&str, &str)], more: &str) -> RunRecord {
+    let mut text = BASE.to_owned();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{from}");
+        text = text.replacen(from, to, 1);
+    }
+    text.push_str(more);
+    let scenario = scenarios::parse("failures.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
+    let options = sim::Options {
+        name: "failures".into(),
+        hash: String::new(),
+        seed: 1,
+        reproduce: String::new(),
+        text: String::new(),
+    };
+    sim::run(&scenario, &options, &mut |_, _| {})
+}
+
+const CLIENT: &str = "[[strategy]]\nname = \"s\"\nbalancer = \"client\"\nclient = { policy = \"round_robin\", resolver = \"strict_dns\" }\n";
+
+fn pod<'r>(s: &'r StrategyRecord, name: &str) -> &'r PodRecord {
+    s.pods.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// A series summed over seconds.
+fn between(series: &[u32], from: usize, until: usize) -> u32 {
+    series[from * 10..until * 10].iter().sum()
+}
+
+#[test]
+fn a_part_of_the_requests_fails_after_their_work() {
+    for balancer in ["client", "kube_proxy", "ingress", "sidecar"] {
+        let changes = [("name = \"server\"\n", "name = \"server\"\nerror_rate = 0.25\nerror_code = \"ABORTED\"\n")];
+        let record = run(&changes, &format!("[[strategy]]\nname = \"s\"\nbalancer = \"{balancer}\"\n"));
+        let s = &record.strategies[0];
+        let [error] = s.errors.as_slice() else { panic!("{:?}", s.errors) };
+        assert_eq!((error.code.as_str(), error.reason.as_str()), ("ABORTED", "application error"));
+        // 2000 · 0.25 = 500 ± 4 · sqrt(2000 · 0.25 · 0.75) = 77.
+        assert!((423..=577).contains(&s.requests.failed), "{balancer}: {}", s.requests.failed);
+    }
+}
+
+#[test]
+fn the_same_requests_fail_wherever_they_go() {
+    // Two servers of equal error rate: which of the two a request goes to makes no difference.
+    let changes = [("name = \"server\"\n", "name = \"server\"\nreplicas = 2\nerror_rate = 0.25\n")];
+    let more = "[[strategy]]\nname = \"a\"\nbalancer = \"client\"\nclient = { policy = \"round_robin\" }\n\
+                [[strategy]]\nname = \"b\"\nbalancer = \"client\"\nclient = { policy = \"random\" }\n";
+    let record = run(&changes, more);
+    assert_eq!(record.strategies[0].timeline.failed, record.strategies[1].timeline.failed);
+    assert!(record.strategies[0].requests.failed > 0);
+}
+
+#[test]
+fn a_cold_pod_is_slow_until_its_window_is_over() {
+    // The second server listens at 1.2 s and is warm at 11.2 s. At speed 0.1 its 10 ms take 100 ms, at 0.55 (half the
+    // window) 18 ms, in the end 10 ms, and 2 ms on the way. The first one is warm from the start.
+    let changes = [("name = \"server\"\n", "name = \"server\"\nwarm_up = { window = \"10s\", speed = 0.1 }\n")];
+    let event = "[[event]]\nat = \"1s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
+    let record = run(&changes, &format!("{CLIENT}{event}"));
+    let s = &record.strategies[0];
+    let slowest = |second: usize| s.timeline.p99_ms[second * 10].expect("requests end all the time");
+    assert!((slowest(0) - 12.0).abs() < 0.3, "{}", slowest(0));
+    // DNS is asked every 5 s: from 5 s on, at 3.8 s of age, the speed is 0.1 + 0.9 · 0.38 = 0.44.
+    let first = pod(s, "server-1").first_request_s.expect("it gets traffic");
+    assert!((5.0..5.1).contains(&first), "{first}");
+    assert!((slowest(6) - 20.6).abs() < 1.5, "{}", slowest(6));
+    assert!((slowest(15) - 12.0).abs() < 0.3, "{}", slowest(15));
+}
+
+#[test]
+fn a_degraded_pod_recovers_when_its_time_is_over_or_it_is_replaced() {
+    let degrade =
+        "[[event]]\nat = \"2s\"\ndegrade = { deployment = \"server\", speed = 0.5, error_rate = 1.0, for = \"5s\" }\n";
+    let two = [("name = \"server\"\n", "name = \"server\"\nreplicas = 2\n")];
+    let record = run(&two, &format!("{CLIENT}{degrade}"));
+    let s = &record.strategies[0];
+    // The older of the two fails its half of 100/s from 2 s on; work that ends by 7 s is judged, 12 ms on.
+    assert_eq!(between(&s.timeline.failed, 0, 2), 0);
+    assert!((49..=51).contains(&between(&s.timeline.failed, 4, 5)));
+    assert!((246..=252).contains(&s.requests.failed), "{}", s.requests.failed);
+    assert!((s.timeline.p50_ms[100].expect("requests") - 12.0).abs() < 0.3);
+
+    let restart = "[[event]]\nat = \"3s\"\nrestart = { deployment = \"server\" }\n";
+    let record = run(&two, &format!("{CLIENT}{degrade}{restart}"));
+    let s = &record.strategies[0];
+    assert!(between(&s.timeline.failed, 2, 3) >= 49);
+    // What fails later has no server: the new ones are found by the look-up at 5 s.
+    let application = s.errors.iter().find(|e| e.reason == "application error").expect("some");
+    assert!(application.count <= 55, "{}", application.count);
+    assert_eq!(between(&s.timeline.failed, 6, 20), 0);
+}
+
+#[test]
+fn a_rollout_to_another_template_makes_other_pods() {
+    // The template is slower and says v2; its number of pods and its service are its own affair.
+    let changes = [
+        ("name = \"server\"\n", "name = \"server\"\nreplicas = 3\nversion = \"v1\"\nerror_rate = 0.5\n"),
+        (
+            "name = \"other\"\n",
+            "name = \"other\"\nversion = \"v2\"\nservice_time = { constant = \"30ms\" }\nstart_up = \"1s\"\n",
+        ),
+    ];
+    let events = "[[event]]\nat = \"1s\"\nrollout = { deployment = \"server\", template = \"other\" }\n\
+                  [[event]]\nat = \"14s\"\nkill = { deployment = \"server\" }\n";
+    let record = run(&changes, &format!("{CLIENT}{events}"));
+    let s = &record.strategies[0];
+    let servers: Vec<&PodRecord> = s.pods.iter().filter(|p| p.deployment == "server").collect();
+    assert_eq!(servers.len(), 7, "three, the three of the rollout, and one in the place of the killed");
+    assert!(servers[..3].iter().all(|p| p.version == "v1") && servers[3..].iter().all(|p| p.version == "v2"));
+    assert!(servers[3..].iter().all(|p| p.started_s == Some(p.created_s + 1.0)), "its start-up too");
+    assert!((s.timeline.p50_ms[130].expect("requests") - 32.0).abs() < 0.4);
+    let wrong = |from, until| between(&s.timeline.failed, from, until);
+    // The look-up at 10 s has found the last of them.
+    assert!(wrong(0, 1) > 30 && wrong(11, 14) == 0, "{} and {}", wrong(0, 1), wrong(11, 14));
+}
