@@ -4,9 +4,6 @@ use super::backoff::plus_minus_one;
 use super::config::ConnectionAgeConfig;
 use crate::{Context, Nanos};
 
-/// Jitter on the age: ± 10 %, gRFC A9, "to spread out connection storms". The grace has none.
-const AGE_JITTER: f64 = 0.1;
-
 /// What the server must do to the connection now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AgeAction {
@@ -39,7 +36,7 @@ impl ConnectionAge {
         let goaway_at = if config.max_age == Nanos::NEVER {
             Nanos::NEVER // no draw: an unlimited age leaves the random stream as it was
         } else {
-            cx.now + config.max_age.mul_f64(1.0 + AGE_JITTER * plus_minus_one(cx.rng))
+            cx.now + config.max_age.mul_f64(1.0 + config.jitter * plus_minus_one(cx.rng))
         };
         Self { phase: Phase::Open { goaway_at }, grace: config.grace }
     }
@@ -99,7 +96,7 @@ mod tests {
     #[test]
     fn goaway_at_the_age_within_ten_percent_then_the_end_of_the_grace() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        let config = ConnectionAgeConfig { max_age: s(10), grace: s(20) };
+        let config = ConnectionAgeConfig { max_age: s(10), grace: s(20), ..ConnectionAgeConfig::default() };
         let mut seen = (f64::MAX, f64::MIN);
         for _ in 0..1000 {
             let mut age = ConnectionAge::new(&mut Context::new(s(100), &mut rng), &config);
@@ -117,6 +114,20 @@ mod tests {
     }
 
     #[test]
+    fn without_jitter_connections_of_one_moment_end_in_one() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+        let config = ConnectionAgeConfig { max_age: s(10), jitter: 0.0, ..ConnectionAgeConfig::default() };
+        for _ in 0..10 {
+            assert_eq!(ConnectionAge::new(&mut Context::new(s(100), &mut rng), &config).next_wake(), s(110));
+        }
+        // All of it is the other end: anything from at once to twice the age.
+        let config = ConnectionAgeConfig { jitter: 1.0, ..config };
+        let ages = (0..1000).map(|_| ConnectionAge::new(&mut Context::new(s(100), &mut rng), &config).next_wake());
+        let (least, most) = ages.fold((Nanos::NEVER, s(0)), |(least, most), at| (least.min(at), most.max(at)));
+        assert!(least >= s(100) && least < s(101) && most > s(119) && most <= s(120), "{least} to {most}");
+    }
+
+    #[test]
     fn unlimited_by_default_until_drained() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut age = ConnectionAge::new(&mut Context::new(s(0), &mut rng), &ConnectionAgeConfig::default());
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn a_shutdown_shortens_an_unlimited_grace() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        let config = ConnectionAgeConfig { max_age: s(10), grace: Nanos::NEVER };
+        let config = ConnectionAgeConfig { max_age: s(10), ..ConnectionAgeConfig::default() };
         let mut age = ConnectionAge::new(&mut Context::new(s(0), &mut rng), &config);
         assert_eq!(age.tick(s(12)), Some(AgeAction::GoAway));
         assert_eq!(age.next_wake(), Nanos::NEVER);

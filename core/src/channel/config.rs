@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::keepalive::KeepaliveConfig;
 use crate::{Nanos, PolicyConfig};
 
 /// How a caller finds, connects to and chooses among the endpoints of one name.
@@ -23,6 +24,8 @@ pub struct ChannelConfig {
     /// TRANSIENT_FAILURE (gRFC A17). False: gRPC does so only if the service config names a `healthCheckConfig`.
     /// `pick_first` never does.
     pub health_check: bool,
+    /// Pings on quiet connections; none by default (gRFC A8: off for clients).
+    pub keepalive: Option<KeepaliveConfig>,
 }
 
 impl Default for ChannelConfig {
@@ -34,6 +37,7 @@ impl Default for ChannelConfig {
             backoff: BackoffConfig::default(),
             connect_timeout: Nanos::from_secs(20),
             health_check: false,
+            keepalive: None,
         }
     }
 }
@@ -223,16 +227,19 @@ impl Default for BackoffConfig {
 }
 
 /// How long a server lets a connection live (gRFC A9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConnectionAgeConfig {
-    /// GOAWAY is sent at this age ± 10 %; never by default.
+    /// GOAWAY is sent at this age, less or more its jitter; never by default.
     pub max_age: Nanos,
+    /// The age is drawn from ± this part of itself, 0 to 1. 0.1, gRFC A9 (±10 %, against storms of reconnects); with 0
+    /// connections that were made at the same time are told to go at the same time. Nothing else has jitter.
+    pub jitter: f64,
     /// Requests still in flight this long after the GOAWAY are cut off; never by default, no jitter.
     pub grace: Nanos,
 }
 
 impl Default for ConnectionAgeConfig {
     fn default() -> Self {
-        Self { max_age: Nanos::NEVER, grace: Nanos::NEVER }
+        Self { max_age: Nanos::NEVER, jitter: 0.1, grace: Nanos::NEVER }
     }
 }

@@ -5,6 +5,7 @@
 //!   [`Policy`](crate::Policy) which of them to connect to and which gets the next request.
 //! * The resolver rules (when a name is looked up again) are in `resolver`, those of addresses that are pushed in
 //!   `subscription`, the pauses between attempts in `backoff`.
+//! * [`Keepalive`] is the client's side of a connection that falls silent.
 //! * [`ConnectionAge`] is the server's side: when a connection gets its GOAWAY and when it is cut.
 //!
 //! ```
@@ -31,6 +32,7 @@
 mod age;
 mod backoff;
 mod config;
+mod keepalive;
 mod machine;
 mod resolver;
 mod subscription;
@@ -40,5 +42,6 @@ pub use config::{
     BackoffConfig, ChannelConfig, ConnectionAgeConfig, DnsResolverConfig, GrpclbConfig, ResolverConfig,
     StrictDnsConfig, XdsConfig,
 };
+pub use keepalive::{Keepalive, KeepaliveAction, KeepaliveConfig};
 pub use machine::{Channel, ConnectionId, Input, Output};
 pub use resolver::{Resolution, ResolvedAddress};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_core::channel::{ChannelConfig, ResolverConfig};
+use lb_core::channel::{ChannelConfig, KeepaliveConfig, ResolverConfig};
 use lb_core::route::RouteConfig;
 use lb_core::{Code, Nanos, PolicyConfig};
 use schemars::JsonSchema;
@@ -268,9 +268,13 @@ pub struct Deployment {
     /// The readiness probe.
     #[serde(default)]
     pub readiness: Readiness,
-    /// GOAWAY to connections of this age ± 10 %; never by default (gRFC A9 MAX_CONNECTION_AGE).
+    /// GOAWAY to connections of this age, give or take its jitter; never by default (gRFC A9 MAX_CONNECTION_AGE).
     #[serde(default)]
     pub max_connection_age: Option<Nanos>,
+    /// The age of each connection is drawn from ± this part of it, 0 to 1. 0.1, gRFC A9; 0 tells all connections that were
+    /// made together to go together.
+    #[serde(default)]
+    pub max_connection_age_jitter: Option<f64>,
     /// Time for requests in flight after that GOAWAY; unlimited by default (gRFC A9 MAX_CONNECTION_AGE_GRACE).
     #[serde(default)]
     pub max_connection_age_grace: Option<Nanos>,
@@ -490,6 +494,9 @@ pub struct Strategy {
     /// `max_connection_age` of the called service's pods under this strategy.
     #[serde(default)]
     pub max_age: Option<Nanos>,
+    /// `max_connection_age_jitter` of the called service's pods under this strategy.
+    #[serde(default)]
+    pub max_age_jitter: Option<f64>,
     /// `max_connection_age_grace` of the called service's pods under this strategy.
     #[serde(default)]
     pub max_age_grace: Option<Nanos>,
@@ -554,12 +561,19 @@ pub struct Proxy {
     /// When the proxy looks the servers' name up again. Envoy's STRICT_DNS by default.
     #[serde(default = "strict_dns")]
     pub resolver: ResolverConfig,
-    /// Age of the connections clients make to the proxy, ± 10 %; never by default.
+    /// Age of the connections clients make to the proxy, give or take its jitter; never by default.
     #[serde(default)]
     pub max_age: Option<Nanos>,
+    /// The part of that age that is jitter. 0.1, gRFC A9.
+    #[serde(default)]
+    pub max_age_jitter: Option<f64>,
     /// Time for requests in flight after that.
     #[serde(default)]
     pub max_age_grace: Option<Nanos>,
+    /// Pings on the proxy's idle connections to the servers; none by default, as in Envoy
+    /// (envoy.config.core.v3.Http2ProtocolOptions `connection_keepalive`).
+    #[serde(default)]
+    pub keepalive: Option<KeepaliveConfig>,
 }
 
 /// By which kind of Service clients reach a proxy deployment.
@@ -581,7 +595,9 @@ impl Default for Proxy {
             policy: round_robin(),
             resolver: strict_dns(),
             max_age: None,
+            max_age_jitter: None,
             max_age_grace: None,
+            keepalive: None,
         }
     }
 }
@@ -589,7 +605,12 @@ impl Default for Proxy {
 impl Proxy {
     /// The proxy's own channel to the servers.
     pub fn channel(&self) -> ChannelConfig {
-        ChannelConfig { policy: self.policy.clone(), resolver: self.resolver.clone(), ..ChannelConfig::default() }
+        ChannelConfig {
+            policy: self.policy.clone(),
+            resolver: self.resolver.clone(),
+            keepalive: self.keepalive,
+            ..ChannelConfig::default()
+        }
     }
 }
 

@@ -143,6 +143,12 @@ impl Strategy {
         if let Some(age) = self.max_age {
             words.push_str(&format!(" · max age {age}"));
         }
+        if let Some(jitter) = self.max_age_jitter {
+            words.push_str(&format!(" ± {} %", jitter * 100.0));
+        }
+        if let Some(keepalive) = &self.client.keepalive {
+            words.push_str(&format!(" · keepalive {}", keepalive.time));
+        }
         if let Some(pause) = self.pre_stop {
             words.push_str(&format!(" · preStop {pause}"));
         }
@@ -177,7 +183,8 @@ impl Strategy {
     fn proxied(&self, place: &str) -> String {
         let proxy = self.proxy.clone().unwrap_or_default();
         let age = proxy.max_age.map_or_else(String::new, |age| format!(" · its max age {age}"));
-        format!("{place} {} · {}{age}", proxy.policy.name(), resolver(&proxy.resolver))
+        let keepalive = proxy.keepalive.map_or_else(String::new, |k| format!(" · its keepalive {}", k.time));
+        format!("{place} {} · {}{age}{keepalive}", proxy.policy.name(), resolver(&proxy.resolver))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lb_core::channel::{Channel, ChannelConfig, Input, Output, Resolution};
+use lb_core::channel::{Channel, ChannelConfig, Input, KeepaliveConfig, Output, Resolution};
 use lb_core::{Context, Nanos, Pick, PickContext, Picker};
 
 use super::calls::{Call, End};
@@ -30,6 +30,8 @@ pub(crate) struct Caller {
     /// Where it runs.
     pub(super) pod: PodId,
     pub(super) name: Name,
+    /// Pings on its quiet connections.
+    pub(super) keepalive: Option<KeepaliveConfig>,
     channel: Channel,
     picker: Arc<dyn Picker>,
     /// The channel has handled something since `picker` was taken.
@@ -80,6 +82,7 @@ impl World<'_> {
         self.callers.insert(Caller {
             pod,
             name,
+            keepalive: config.keepalive,
             channel,
             picker,
             stale: false,

@@ -324,9 +324,10 @@ impl World<'_> {
 
     #[inline]
     pub(super) fn answer(&mut self, id: Id<Call>) {
-        if let Some(end) = self.calls.get(id).map(|c| c.end) {
-            self.finish(id, end);
-        }
+        let Some(call) = self.calls.get(id) else { return };
+        let (end, connection) = (call.end, call.connection);
+        self.heard(connection);
+        self.finish(id, end);
     }
 
     pub(super) fn deadline(&mut self, id: Id<Call>) {

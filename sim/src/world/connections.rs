@@ -1,6 +1,6 @@
-//! Connections: a knock, a handshake, requests, a GOAWAY, the end.
+//! Connections: a knock, a handshake, requests, pings, a GOAWAY, the end.
 
-use lb_core::channel::{AgeAction, ConnectionAge, ConnectionId, Input};
+use lb_core::channel::{AgeAction, ConnectionAge, ConnectionId, Input, Keepalive, KeepaliveAction};
 use lb_core::{Address, Context, Nanos};
 
 use super::callers::Caller;
@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub(super) state: State,
     /// Its age, once the pod has accepted it and counts it.
     pub(super) age: Option<ConnectionAge>,
+    /// The caller's pings, once it is ready.
+    keepalive: Option<Keepalive>,
     /// A GOAWAY has come before the handshake was over.
     early_goaway: bool,
     /// The caller has a stream for the pod's health.
@@ -95,6 +97,7 @@ impl World<'_> {
             hop,
             state: State::Connecting,
             age: None,
+            keepalive: None,
             early_goaway: false,
             health_watched: false,
             in_flight: 0,
@@ -141,6 +144,9 @@ impl World<'_> {
         let Some(pod) = connection.pod else { return };
         connection.state = State::Open;
         let (caller, name, early_goaway) = (connection.caller, connection.name, connection.early_goaway);
+        let config = self.callers.get(caller).and_then(|c| c.keepalive.as_ref());
+        connection.keepalive = config.map(|config| Keepalive::new(now, config));
+        self.plan_keepalive(id);
         self.pods[pod.0 as usize].moments.connected.get_or_insert(now);
         self.recorder.connection_opened();
         self.tell(caller, Input::Connected(name));
@@ -270,10 +276,56 @@ impl World<'_> {
     /// A request goes out on the connection; where to and how far.
     #[inline]
     pub(super) fn take_stream(&mut self, id: Id<Connection>) -> Option<(PodId, Hop)> {
+        let now = self.queue.now();
         let connection = self.connections.get_mut(id)?;
         debug_assert_eq!(connection.state, State::Open, "picks are of ready endpoints");
         connection.in_flight += 1;
-        Some((connection.pod?, connection.hop))
+        let way = (connection.pod?, connection.hop);
+        if connection.keepalive.as_mut().is_some_and(|k| k.stream_started(now)) {
+            self.plan_keepalive(id);
+        }
+        Some(way)
+    }
+
+    /// Something has come from the server on this connection.
+    #[inline]
+    pub(super) fn heard(&mut self, id: Id<Connection>) {
+        let now = self.queue.now();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.keepalive.as_mut().is_some_and(|k| k.received(now)) {
+            self.plan_keepalive(id);
+        }
+    }
+
+    fn plan_keepalive(&mut self, id: Id<Connection>) {
+        let wake = self.connections.get(id).and_then(|c| c.keepalive.as_ref()).map(Keepalive::next_wake);
+        if let Some(wake) = wake.filter(|wake| *wake != Nanos::NEVER) {
+            self.queue.at(wake, Event::Keepalive(id));
+        }
+    }
+
+    /// The caller's timer for pings.
+    pub(super) fn keepalive(&mut self, id: Id<Connection>) {
+        let now = self.queue.now();
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let (in_flight, hop) = (connection.in_flight, connection.hop);
+        let Some(keepalive) = connection.keepalive.as_mut().filter(|k| k.next_wake() <= now) else {
+            return; // the plan has changed since this was scheduled
+        };
+        match keepalive.tick(now, in_flight) {
+            Some(KeepaliveAction::Ping) => {
+                let latency = self.places.latency(hop);
+                self.queue.at(now + latency + latency, Event::Pong(id));
+            }
+            Some(KeepaliveAction::Close) => return self.broken(id),
+            None => {}
+        }
+        self.plan_keepalive(id);
+    }
+
+    /// The answer to a ping.
+    pub(super) fn pong(&mut self, id: Id<Connection>) {
+        self.heard(id);
     }
 
     /// A request on the connection has ended.

@@ -51,20 +51,22 @@ impl<'s> World<'s> {
         let proxy = strategy.balancer.has_proxy().then(|| strategy.proxy.clone().unwrap_or_default());
 
         for spec in &scenario.deployments {
-            let (role, max_age, grace) = if scenario.is_calling(&spec.name) {
-                (Role::Client, None, None)
+            let (role, max_age, jitter, grace) = if scenario.is_calling(&spec.name) {
+                (Role::Client, None, None, None)
             } else if answering.contains(&spec.name.as_str()) {
-                (Role::Server, strategy.max_age, strategy.max_age_grace)
+                (Role::Server, strategy.max_age, strategy.max_age_jitter, strategy.max_age_grace)
             } else if let Some(proxy) = proxy.as_ref().filter(|p| p.deployment == spec.name) {
-                (Role::Proxy, proxy.max_age, proxy.max_age_grace)
+                (Role::Proxy, proxy.max_age, proxy.max_age_jitter, proxy.max_age_grace)
             } else if limit_services(&strategy.routes).any(|name| name == spec.name) {
-                (Role::Support, None, None)
+                (Role::Support, None, None, None)
             } else {
                 continue; // this strategy does without it
             };
+            let default = ConnectionAgeConfig::default();
             let age = ConnectionAgeConfig {
-                max_age: max_age.or(spec.max_connection_age).unwrap_or(Nanos::NEVER),
-                grace: grace.or(spec.max_connection_age_grace).unwrap_or(Nanos::NEVER),
+                max_age: max_age.or(spec.max_connection_age).unwrap_or(default.max_age),
+                jitter: jitter.or(spec.max_connection_age_jitter).unwrap_or(default.jitter),
+                grace: grace.or(spec.max_connection_age_grace).unwrap_or(default.grace),
             };
             let pre_stop = strategy.pre_stop.filter(|_| role == Role::Server).unwrap_or(spec.pre_stop);
             self.deployments.push(Deployment {

@@ -5,7 +5,7 @@
 //! * [`load`]: client applications send requests and wait for answers;
 //! * [`callers`]: the core's channel, one per client or proxy, and the picks made through it;
 //! * [`calls`]: a request on its way: to a pod, through its queue, on through a proxy, and back;
-//! * [`connections`]: connect, GOAWAY, drain, break;
+//! * [`connections`]: connect, GOAWAY, drain, ping, break;
 //! * [`control_plane`]: endpoints that are pushed (xDS);
 //! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
 //! * [`failures`]: pods that serve badly: errors, cold starts, bad periods;
@@ -121,6 +121,10 @@ enum Event {
     GoAway(Id<Connection>),
     /// A connection that was cut is noticed by the caller.
     Broken(Id<Connection>),
+    /// The caller's timer for pings on a quiet connection.
+    Keepalive(Id<Connection>),
+    /// The answer to a ping reaches the caller.
+    Pong(Id<Connection>),
     /// The pod's process listens.
     Started(PodId),
     /// The pod's readiness probe passes.
@@ -287,6 +291,8 @@ impl<'s> World<'s> {
             Event::Age(connection) => self.age(connection),
             Event::GoAway(connection) => self.goaway(connection),
             Event::Broken(connection) => self.broken(connection),
+            Event::Keepalive(connection) => self.keepalive(connection),
+            Event::Pong(connection) => self.pong(connection),
             Event::Started(pod) => self.started(pod),
             Event::Ready(pod) => self.ready(pod),
             Event::Slice(pod) => self.slice(pod),

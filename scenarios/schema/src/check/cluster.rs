@@ -112,6 +112,27 @@ impl Check<'_> {
         let age = ("max_connection_age", deployment.max_connection_age);
         let grace = ("max_connection_age_grace", deployment.max_connection_age_grace);
         self.age(path, age, grace, false);
+        let jitter = ("max_connection_age_jitter", deployment.max_connection_age_jitter);
+        // Its age may be a strategy's.
+        let elsewhere = self.scenario.strategies.iter().any(|strategy| strategy.max_age.is_some());
+        self.jitter(path, age, jitter, elsewhere || !self.sound("strategy"));
+    }
+
+    /// The jitter of a connection's age, under the names they have at `path`. `elsewhere`: another place gives an age too.
+    pub(super) fn jitter(
+        &mut self,
+        path: &str,
+        (age_name, age): (&str, Option<Nanos>),
+        (jitter_name, jitter): (&str, Option<f64>),
+        elsewhere: bool,
+    ) {
+        let Some(jitter) = jitter else { return };
+        let at = format!("{path}.{jitter_name}");
+        self.within(&at, jitter, 0.0, 1.0, "it is a part of the age; gRPC's is 0.1");
+        if age.is_none() && !elsewhere && self.sound(&format!("{path}.{age_name}")) {
+            let rule = format!("`{jitter_name}` without `{age_name}`: there is no age that it could spread");
+            self.problem(&at, rule, format!("add `{age_name} = \"30s\"`, or delete this line"));
+        }
     }
 
     /// A part of a pod's speed: as slow as `speed` itself may be, and no faster than all of it.

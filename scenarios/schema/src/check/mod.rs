@@ -152,9 +152,12 @@ impl<'a> Check<'a> {
 
     /// `value` must be from `low` to `high`.
     fn within<T: PartialOrd + Display>(&mut self, path: &str, value: T, low: T, high: T, hint: &str) {
-        if value < low || value > high {
+        let range = low..=high;
+        // Not a number is in no range.
+        if !range.contains(&value) {
             let name = path.rsplit('.').next().unwrap_or(path);
-            self.problem(path, format!("`{name}` is {value}; it must be from {low} to {high}"), hint);
+            let rule = format!("`{name}` is {value}; it must be from {} to {}", range.start(), range.end());
+            self.problem(path, rule, hint);
         }
     }
 

@@ -3,13 +3,17 @@
 use std::collections::HashSet;
 
 use lb_core::Nanos;
-use lb_core::channel::{ChannelConfig, ResolverConfig};
+use lb_core::channel::{ChannelConfig, KeepaliveConfig, ResolverConfig};
 
 use super::Check;
 use crate::{Balancer, Proxy, Strategy};
 
 /// A server that is away is tried 1000 times a second at most where attempts time out. Our choice.
 const SHORTEST_ATTEMPT: Nanos = Nanos::from_millis(1);
+/// grpc-go `KeepaliveMinPingTime`: gRPC raises anything less to it.
+const SHORTEST_KEEPALIVE: Nanos = Nanos::from_secs(10);
+/// Beyond a round trip between zones. Our choice.
+const SHORTEST_PING: Nanos = Nanos::from_millis(100);
 /// The same for attempts that fail at once. Our choice.
 const SHORTEST_PAUSE: Nanos = Nanos::from_millis(1);
 /// A name that no longer leads anywhere is looked up 1000 times a second at most. Our choice.
@@ -53,6 +57,7 @@ impl Check<'_> {
         self.channel(&format!("{path}.client"), &strategy.client);
         // The grace may be this strategy's own while the age is that of the deployment.
         self.age(path, ("max_age", strategy.max_age), ("max_age_grace", strategy.max_age_grace), called.aged);
+        self.jitter(path, ("max_age", strategy.max_age), ("max_age_jitter", strategy.max_age_jitter), called.aged);
 
         self.routing(path, strategy);
 
@@ -96,6 +101,16 @@ impl Check<'_> {
         }
         self.resolver(&format!("{path}.resolver"), &proxy.resolver);
         self.age(path, ("max_age", proxy.max_age), ("max_age_grace", proxy.max_age_grace), false);
+        self.jitter(path, ("max_age", proxy.max_age), ("max_age_jitter", proxy.max_age_jitter), false);
+        self.keepalive(&format!("{path}.keepalive"), proxy.keepalive.as_ref());
+    }
+
+    fn keepalive(&mut self, path: &str, keepalive: Option<&KeepaliveConfig>) {
+        let Some(keepalive) = keepalive else { return };
+        let hint = "gRPC's least is \"10s\" (KeepaliveMinPingTime); leave `keepalive` out for no pings";
+        self.at_least(&format!("{path}.time"), keepalive.time, SHORTEST_KEEPALIVE, hint);
+        let hint = "gRPC's default is \"20s\"; a shorter one closes healthy connections";
+        self.at_least(&format!("{path}.timeout"), keepalive.timeout, SHORTEST_PING, hint);
     }
 
     fn channel(&mut self, path: &str, channel: &ChannelConfig) {
@@ -103,6 +118,7 @@ impl Check<'_> {
         self.resolver(&at("resolver"), &channel.resolver);
         let hint = "gRPC's default is \"20s\"";
         self.at_least(&at("connect_timeout"), channel.connect_timeout, SHORTEST_ATTEMPT, hint);
+        self.keepalive(&at("keepalive"), channel.keepalive.as_ref());
         let backoff = &channel.backoff;
         self.at_least(&at("backoff.initial"), backoff.initial, SHORTEST_PAUSE, "gRPC's default is \"1s\"");
         if !(backoff.multiplier >= 1.0 && backoff.multiplier <= 1000.0) {
