@@ -198,6 +198,10 @@ pub struct ControlPlane {
     /// How long it waits for more changes before it pushes one; 10 s after the first it waits no longer. 100 ms, istiod
     /// `PILOT_DEBOUNCE_AFTER`.
     pub push_delay: Nanos,
+    /// Clusters and their endpoints go out before the routes that lead to them (ADS, "make before break"). If not, routes
+    /// come first, and requests to a cluster not known yet fail until the next push. True, as control planes with one
+    /// aggregated stream do it.
+    pub ordered: bool,
     /// Answer a stream only when it has named every service there is, as go-control-plane's snapshot cache does with `ads`. A
     /// client that names the one it calls is then never answered if there are two. Proxies ask by wildcard and are.
     pub withhold_until_all_named: bool,
@@ -210,6 +214,7 @@ impl Default for ControlPlane {
             health_check: false,
             health_check_interval: Nanos::from_secs(10),
             push_delay: Nanos::from_millis(100),
+            ordered: true,
             withhold_until_all_named: false,
         }
     }

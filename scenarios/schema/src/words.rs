@@ -169,7 +169,8 @@ impl Strategy {
 
     /// Whether somebody subscribes to the control plane.
     pub fn uses_control_plane(&self) -> bool {
-        self.uses(|resolver| matches!(resolver, ResolverConfig::Xds(_)))
+        let configures = !self.routes.is_empty() && self.configuration == Configuration::Xds;
+        configures || self.uses(|resolver| matches!(resolver, ResolverConfig::Xds(_)))
     }
 
     /// Whether the application's or the proxy's resolver is such a one.

@@ -34,6 +34,8 @@ pub(crate) enum End {
     Cancelled,
     /// No route is for it.
     NoRoute,
+    /// Its route leads to a cluster that the balancer has not heard of.
+    NoCluster,
     /// A fault injected on purpose.
     Injected(Code),
     /// There was no leave for it, by a rate limit.
@@ -50,7 +52,9 @@ impl End {
             Self::Ok => Code::Ok,
             Self::Failed(code) => code,
             Self::QueueFull => Code::ResourceExhausted,
-            Self::NotServing | Self::ConnectionClosed | Self::NoEndpoint | Self::NoRoute => Code::Unavailable,
+            Self::NotServing | Self::ConnectionClosed | Self::NoEndpoint | Self::NoRoute | Self::NoCluster => {
+                Code::Unavailable
+            }
             Self::Deadline => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
             Self::Injected(code) | Self::RateLimited(code) | Self::LimitFailed(code) => code,
@@ -70,6 +74,7 @@ impl End {
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::NoRoute => "no matching route",
+            Self::NoCluster => "cluster not known",
             Self::Injected(_) => "injected fault",
             Self::RateLimited(_) | Self::OverLimit => "over the rate limit",
             Self::LimitFailed(_) => "no answer from the limit service",

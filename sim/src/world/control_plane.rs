@@ -135,7 +135,7 @@ impl World<'_> {
     }
 
     /// So many hops to or from the control plane, which is on some other node.
-    fn hops(&self, n: u64) -> Nanos {
+    pub(super) fn hops(&self, n: u64) -> Nanos {
         Nanos(self.places.latency(Hop::SameZone).0 * n)
     }
 
@@ -146,8 +146,13 @@ impl World<'_> {
         let now = self.now();
         let config = self.control_plane.config;
         match step {
-            Step::Start if config.discovery == Discovery::Watch => self.plan(self.hops(2), Step::Listed),
-            Step::Start => self.plan(Nanos::ZERO, Step::Look),
+            Step::Start => {
+                self.configure_all_again();
+                match config.discovery {
+                    Discovery::Watch => self.plan(self.hops(2), Step::Listed),
+                    Discovery::Poll(_) => self.plan(Nanos::ZERO, Step::Look),
+                }
+            }
             Step::Listed => {
                 self.list_slices();
                 if config.health_check {
@@ -282,7 +287,12 @@ impl World<'_> {
         self.push_soon();
     }
 
-    fn push_soon(&mut self) {
+    /// Something has changed: what else does in the next moment goes out with it. While the control plane is away nothing
+    /// does; it tells everything when it is back.
+    pub(super) fn push_soon(&mut self) {
+        if self.control_plane_is_out() {
+            return;
+        }
         let now = self.now();
         let at = now + self.control_plane.config.push_delay;
         let latest = self.control_plane.push.map_or(now + LONGEST_DEBOUNCE, |(_, latest)| latest);
@@ -290,7 +300,16 @@ impl World<'_> {
         self.plan(at.min(latest).since(now), Step::Push);
     }
 
+    pub(super) fn control_plane_settings(&self) -> &scenarios::ControlPlane {
+        self.control_plane.config
+    }
+
+    pub(super) fn control_plane_is_out(&self) -> bool {
+        self.now() < self.control_plane.back_at
+    }
+
     fn push_to_all(&mut self) {
+        self.push_configuration();
         for index in 0..self.control_plane.subscribers.len() {
             self.push_to(index);
         }

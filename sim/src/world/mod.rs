@@ -62,7 +62,7 @@ use names::Service;
 use places::{Hop, Places};
 use pods::Pod;
 pub(crate) use recorder::Recorder;
-use routes::{Routed, Written};
+use routes::{Part, Routed, Written};
 pub(crate) use splits::Split;
 pub(crate) use tally::Tally;
 
@@ -145,8 +145,8 @@ enum Event {
     Resume(Id<Call>),
     /// The time that a route gives a request.
     RouteTimeout(Id<Call>),
-    /// A pushed configuration reaches a balancer.
-    Configured(PodId),
+    /// A part of a pushed configuration reaches a balancer.
+    Configured(PodId, u32, Part),
     /// A progressive delivery begins or is judged.
     Deliver,
 }
@@ -180,6 +180,10 @@ pub(crate) struct World<'s> {
     /// Headers of each load's requests.
     headers: Vec<Vec<(Box<str>, Box<str>)>>,
     written: Written,
+    /// Every version of it so far, by its number.
+    versions: Vec<Written>,
+    /// The last that the control plane has pushed.
+    pushed_version: u32,
     routed: Slab<Routed>,
     /// Endpoints of clusters that are more than a service: services with the weight of their addresses.
     weighted: Vec<Vec<(usize, u32)>>,
@@ -224,6 +228,8 @@ impl<'s> World<'s> {
             names_stream: stream(seed, Purpose::Names, 0),
             headers: scenario.loads.iter().map(headers).collect(),
             written: Written::new(strategy),
+            versions: vec![Written::new(strategy)],
+            pushed_version: 0,
             routed: Slab::new(),
             weighted: Vec::new(),
             limits: Vec::new(),
@@ -303,7 +309,7 @@ impl<'s> World<'s> {
             Event::Timeline(index) => self.timeline(index),
             Event::Resume(call) => self.resume(call),
             Event::RouteTimeout(call) => self.route_timeout(call),
-            Event::Configured(pod) => self.apply_configuration(pod),
+            Event::Configured(pod, version, part) => self.configured(pod, version, part),
             Event::Deliver => self.deliver(),
         }
     }

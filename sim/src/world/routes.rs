@@ -14,7 +14,6 @@ use scenarios::{Balancer, ClusterConfig, Configuration, Strategy};
 use super::callers::{Caller, Name};
 use super::calls::{Call, End, Phase};
 use super::load::ClientId;
-use super::places::Hop;
 use super::pods::Phase as PodPhase;
 use super::{Event, PodId, World};
 use crate::engine::Id;
@@ -54,13 +53,24 @@ impl Written {
 #[derive(Debug)]
 pub(crate) struct Routing {
     router: Router,
-    /// The channel to each of the router's clusters, by index.
+    /// The channel to each cluster it has heard of.
+    channels: Vec<(String, Id<Caller>)>,
+    /// The same by the router's index of the cluster; none where a route leads to a cluster not heard of.
     clusters: Vec<Id<Caller>>,
     /// Channels to limit services, each with the service.
     limiters: Vec<(usize, Id<Caller>)>,
     stream: Stream,
-    /// Of what is written down.
-    version: u32,
+    /// Of the routes it goes by; none before the first come.
+    version: Option<u32>,
+    /// Requests that came before the first routes.
+    waiting: Vec<Id<Call>>,
+}
+
+/// A part of the configuration, as a control plane sends them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Clusters,
+    Routes,
 }
 
 /// Where a request that passes routes stands.
@@ -87,7 +97,8 @@ enum Step {
 }
 
 impl World<'_> {
-    /// A balancing process reads its configuration, if its strategy has routes.
+    /// A balancing process starts, and gets its configuration if its strategy has routes: it reads a file, or asks the
+    /// control plane.
     pub(super) fn start_routing(&mut self, pod: PodId) {
         if self.strategy.routes.is_empty() {
             return;
@@ -95,33 +106,45 @@ impl World<'_> {
         let name = fnv1a(self.pods[pod.0 as usize].name.as_bytes());
         let routing = Routing {
             router: Router::new(&[]),
+            channels: Vec::new(),
             clusters: Vec::new(),
             limiters: Vec::new(),
             stream: stream(self.seed, Purpose::Routes, name),
-            version: 0,
+            version: None,
+            waiting: Vec::new(),
         };
         self.pods[pod.0 as usize].routing = Some(Box::new(routing));
-        self.apply_configuration(pod);
+        let version = self.written.version;
+        // At time zero everything has long been running.
+        if self.strategy.configuration == Configuration::Static || self.now() == Nanos::ZERO {
+            self.apply_clusters(pod, version);
+            self.apply_routes(pod, version);
+        } else {
+            self.ask_for_configuration(pod);
+        }
     }
 
-    /// A balancer takes over what is written down now.
-    pub(super) fn apply_configuration(&mut self, pod: PodId) {
-        let Some(routing) = &mut self.pods[pod.0 as usize].routing else { return };
-        routing.router.update(&self.written.routes);
-        routing.version = self.written.version;
-        let new: Vec<String> =
-            routing.router.clusters()[routing.clusters.len()..].iter().map(|name| name.to_string()).collect();
-        for cluster in new {
-            let name = self.cluster_name(&cluster);
+    /// A balancer gets the clusters of a version: it makes a channel to each that is new, and to the limit services.
+    fn apply_clusters(&mut self, pod: PodId, version: u32) {
+        let Some(written) = self.versions.get(version as usize).cloned() else { return };
+        let mut new: Vec<(String, Name, ChannelConfig)> = Vec::new();
+        for cluster in written.routes.iter().flat_map(|route| &route.clusters) {
+            if self.has_channel(pod, &cluster.name) || new.iter().any(|(known, ..)| *known == cluster.name) {
+                continue;
+            }
             let mut config = self.balancer_channel();
-            config.policy = self.written.policy(&cluster).unwrap_or(config.policy);
+            config.policy = written.policy(&cluster.name).unwrap_or(config.policy);
+            new.push((cluster.name.clone(), self.cluster_name(&written, &cluster.name), config));
+        }
+        for (cluster, name, config) in new {
             let caller = self.new_caller(pod, name, &config);
             if let Some(routing) = &mut self.pods[pod.0 as usize].routing {
-                routing.clusters.push(caller);
+                routing.channels.push((cluster, caller));
+                routing.map_clusters();
             }
             self.start_caller(caller);
         }
-        let services: Vec<String> = limit_services(&self.written.routes).map(str::to_owned).collect();
+        let services: Vec<String> = limit_services(&written.routes).map(str::to_owned).collect();
         for service in services {
             let service = self.service(&service);
             let known = self.pods[pod.0 as usize].routing.as_ref().is_some_and(|r| r.limiter(service).is_some());
@@ -136,7 +159,37 @@ impl World<'_> {
                 self.start_caller(caller);
             }
         }
+    }
+
+    fn has_channel(&self, pod: PodId, cluster: &str) -> bool {
+        let routing = self.pods[pod.0 as usize].routing.as_ref();
+        routing.is_some_and(|routing| routing.channels.iter().any(|(name, _)| name == cluster))
+    }
+
+    /// A balancer gets the routes of a version, and what has waited for them goes on.
+    fn apply_routes(&mut self, pod: PodId, version: u32) {
+        let Some(written) = self.versions.get(version as usize) else { return };
+        let Some(routing) = &mut self.pods[pod.0 as usize].routing else { return };
+        routing.router.update(&written.routes);
+        routing.map_clusters();
+        routing.version = Some(version);
+        let waiting = std::mem::take(&mut routing.waiting);
+        for call in waiting {
+            self.route(pod, call);
+        }
         self.note_configured();
+    }
+
+    /// A part of a version that was pushed reaches a balancer.
+    pub(super) fn configured(&mut self, pod: PodId, version: u32, part: Part) {
+        let older = |routing: &Routing| routing.version.is_none_or(|known| known < version);
+        if !self.pods[pod.0 as usize].routing.as_deref().is_some_and(older) && part == Part::Routes {
+            return;
+        }
+        match part {
+            Part::Clusters => self.apply_clusters(pod, version),
+            Part::Routes => self.apply_routes(pod, version),
+        }
     }
 
     /// The channel of whoever balances, to the servers.
@@ -147,8 +200,8 @@ impl World<'_> {
         }
     }
 
-    fn cluster_name(&mut self, cluster: &str) -> Name {
-        let endpoints = self.written.endpoints(cluster);
+    fn cluster_name(&mut self, written: &Written, cluster: &str) -> Name {
+        let endpoints = written.endpoints(cluster);
         let list: Vec<(usize, u32)> = endpoints.iter().map(|(name, weight)| (self.service(name), *weight)).collect();
         match list.as_slice() {
             [(service, 1)] => Name::Headless(*service),
@@ -175,27 +228,68 @@ impl World<'_> {
     pub(super) fn configuration_changed(&mut self) {
         self.end_splits();
         self.written.version += 1;
+        self.versions.push(self.written.clone());
         let now = self.now();
         self.recorder.configuration_changed(now);
         if self.strategy.configuration == Configuration::Xds {
-            self.push_configuration();
+            self.push_soon();
         }
     }
 
-    /// A control plane tells every balancer.
-    fn push_configuration(&mut self) {
-        let now = self.now();
-        let hop = self.places.latency(Hop::SameZone);
-        for pod in (0..self.pods.len() as u32).map(PodId).filter(|pod| self.pods[pod.0 as usize].routing.is_some()) {
-            self.queue.at(now + hop, Event::Configured(pod));
+    /// The control plane tells every balancer what is written down, with whatever else it has to push.
+    ///
+    /// In order (ADS: clusters and endpoints before routes) a route never leads to a cluster that is not known yet: its
+    /// answers are three more exchanges on the stream. Out of order the routes are there first, and the clusters come with
+    /// the next push.
+    pub(super) fn push_configuration(&mut self) {
+        let version = self.written.version;
+        if self.strategy.configuration != Configuration::Xds || version == self.pushed_version {
+            return;
         }
+        self.pushed_version = version;
+        for pod in self.balancers() {
+            self.send_configuration(pod, self.hops(1));
+        }
+    }
+
+    /// The pods with routes.
+    fn balancers(&self) -> Vec<PodId> {
+        let pods = self.pods.iter().enumerate().filter(|(_, pod)| pod.routing.is_some());
+        pods.map(|(index, _)| PodId(index as u32)).collect()
+    }
+
+    /// A balancer that has started asks the control plane, which answers if it is there.
+    fn ask_for_configuration(&mut self, pod: PodId) {
+        if !self.control_plane_is_out() {
+            // A connection (two round trips), the question and its answer.
+            self.send_configuration(pod, self.hops(6));
+        }
+    }
+
+    /// The control plane is back: balancers connect again and get what is written down now.
+    pub(super) fn configure_all_again(&mut self) {
+        for pod in self.balancers() {
+            self.ask_for_configuration(pod);
+        }
+        self.pushed_version = self.written.version;
+    }
+
+    fn send_configuration(&mut self, pod: PodId, after: Nanos) {
+        let (now, version) = (self.now(), self.written.version);
+        let (clusters, routes) = match self.control_plane_settings().ordered {
+            true => (after, after + self.hops(6)),
+            false => (after + self.control_plane_settings().push_delay, after),
+        };
+        self.queue.at(now + clusters, Event::Configured(pod, version, Part::Clusters));
+        self.queue.at(now + routes, Event::Configured(pod, version, Part::Routes));
     }
 
     /// If every balancer has what is written down, that is noted.
     pub(super) fn note_configured(&mut self) {
-        let current = |routing: &Routing| routing.version == self.written.version;
-        let mut alive = self.pods.iter().filter(|pod| pod.phase != PodPhase::Gone && pod.phase != PodPhase::Starting);
-        if alive.all(|pod| pod.routing.as_deref().is_none_or(current)) {
+        let alive = |pod: &&super::Pod| pod.phase != PodPhase::Gone && pod.phase != PodPhase::Starting;
+        let versions = self.pods.iter().filter(alive).filter_map(|pod| pod.routing.as_deref()).map(|r| r.version);
+        let mut known = versions.peekable();
+        if known.peek().is_some() && known.all(|version| version == Some(self.written.version)) {
             let now = self.now();
             self.recorder.configured(now);
             self.begin_splits();
@@ -216,7 +310,13 @@ impl World<'_> {
         let now = self.queue.now();
         let Some(call) = self.calls.get_mut(id) else { return };
         let load = self.clients[call.client.index()].load as usize;
-        let Some(Routing { router, stream, .. }) = self.pods[pod.0 as usize].routing.as_deref_mut() else { return };
+        let Some(Routing { router, stream, version, waiting, .. }) = self.pods[pod.0 as usize].routing.as_deref_mut()
+        else {
+            return;
+        };
+        if version.is_none() {
+            return waiting.push(id);
+        }
         let request = RequestInfo { path: &self.scenario.loads[load].path, headers: &self.headers[load] };
         let Some(route) = router.route(&request, stream) else { return self.end_routed(id, End::NoRoute) };
         let found = router.get(route);
@@ -317,6 +417,9 @@ impl World<'_> {
         let Some(routing) = self.pods[pod.0 as usize].routing.as_deref() else { return };
         let timeout = routing.router.get(route).retry().and_then(|retry| retry.per_attempt_timeout());
         let caller = routing.clusters.get(cluster.index()).copied().unwrap_or(Id::NONE);
+        if caller.is_none() {
+            return self.end_routed(id, End::NoCluster);
+        }
         self.call_for(id, caller, stage, timeout);
     }
 
@@ -454,13 +557,26 @@ impl World<'_> {
 }
 
 impl Routing {
+    /// Whether a request waits for the first routes.
+    #[cfg(debug_assertions)]
+    pub(super) fn holds(&self, call: Id<Call>) -> bool {
+        self.version.is_none() && self.waiting.contains(&call)
+    }
+
+    /// Finds the channels of the router's clusters, which may be more than before.
+    fn map_clusters(&mut self) {
+        let channel =
+            |name: &str| self.channels.iter().find(|(known, _)| known == name).map_or(Id::NONE, |(_, id)| *id);
+        self.clusters = self.router.clusters().iter().map(|name| channel(name)).collect();
+    }
+
     fn limiter(&self, service: usize) -> Option<Id<Caller>> {
         self.limiters.iter().find(|(of, _)| *of == service).map(|(_, caller)| *caller)
     }
 
     /// All of its channels.
     pub(super) fn channels(&self) -> impl Iterator<Item = Id<Caller>> {
-        self.clusters.iter().copied().chain(self.limiters.iter().map(|(_, caller)| *caller))
+        self.channels.iter().map(|(_, caller)| *caller).chain(self.limiters.iter().map(|(_, caller)| *caller))
     }
 }
 

@@ -90,7 +90,7 @@ impl Check<'_> {
         }
         let names: Vec<&str> = self.scenario.loads.iter().map(Load::name).collect();
         if !names.contains(&name) {
-            let hint = did_you_mean(name, names.into_iter(), "write the `name` of a [[load]], or the service it calls");
+            let hint = did_you_mean(name, names, "write the `name` of a [[load]], or the service it calls");
             self.problem(&path, format!("there is no load `{name}`"), hint);
         }
     }
