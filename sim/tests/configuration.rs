@@ -17,13 +17,8 @@ fn run(control_plane: &str, more: &str) -> StrategyRecord {
          configure = {{ route = 'all', clusters = [{{ name = 'v1' }}, {{ name = 'v2' }}] }}\n{more}"
     );
     let scenario = scenarios::parse("x.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-    let options = sim::Options {
-        name: "x".into(),
-        hash: String::new(),
-        seed: 1,
-        reproduce: String::new(),
-        text: String::new(),
-    };
+    let options =
+        sim::Options { name: "x".into(), hash: String::new(), seed: 1, reproduce: String::new(), text: String::new() };
     sim::run(&scenario, &options, &mut |_, _| {}).strategies.remove(0)
 }
 

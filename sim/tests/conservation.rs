@@ -185,6 +185,10 @@ fn scenario() -> impl Strategy<Value = String> {
     let short = || of(&["0s", "3ms", "150ms"]);
     let timeout = of(&["1ms", "90ms", "5s"]);
     let dns = (some_time(), time(), short(), any::<bool>(), (short(), short(), timeout));
+    // When, in percent of the run.
+    let loss = (1u64..100, 0u32..2, of(&["1ms", "70ms", "400ms", "1h"]));
+    let losses = prop::collection::vec(loss, 0..3);
+    let dns = (dns, losses);
     let pods = (1u32..5, 0u32..3, 1u32..3, 1u32..3);
     let containers = (container(), container(), container(), key("start_up", time()));
     let strategies = (
@@ -199,17 +203,23 @@ fn scenario() -> impl Strategy<Value = String> {
         |(
             ((duration_ms, interval_ms, seed), events),
             (nodes, zones, same_pod, same_node, same_zone, other_zone),
-            (ttl, cache, publication, shuffle, (slices, sync, timeout)),
+            ((ttl, cache, publication, shuffle, (slices, sync, timeout)), losses),
             (servers, canaries, proxies, clients),
             (server, canary, proxy, client),
             load,
             (s1, s2, s3, s4, s5, s6),
         )| {
             let zones = zones.min(nodes);
+            let mut events = events;
+            for (percent, zone, lasts) in losses.into_iter().filter(|_| zones > 1) {
+                let at = (duration_ms * percent / 100).max(1);
+                let _ = writeln!(events, "[[event]]\nat = '{at}ms'\nzone_loss = {{ zone = {zone}, for = '{lasts}' }}");
+            }
             format!(
                 "title = 'generated'\nduration = '{duration_ms}ms'\ninterval = '{interval_ms}ms'\nseed = {seed}\n\
                  [cluster]\nnodes = {nodes}\nzones = {zones}\nhops = {{ same_pod = '{same_pod}', \
                  same_node = '{same_node}', same_zone = '{same_zone}', other_zone = '{other_zone}' }}\n\
+                 node_monitor_grace_period = '100ms'\ndefault_unreachable_toleration = '150ms'\n\
                  [dns]\nttl = '{ttl}'\ncache = '{cache}'\npublication_delay = '{publication}'\nshuffle = {shuffle}\n\
                  timeout = '{timeout}'\n[endpoint_slices]\ndelay = '{slices}'\n\
                  [kube_proxy]\nsync_period = '{sync}'\n\

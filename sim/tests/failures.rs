@@ -147,3 +147,77 @@ fn a_rollout_to_another_template_makes_other_pods() {
     // The look-up at 10 s has found the last of them.
     assert!(wrong(0, 1) > 30 && wrong(11, 14) == 0, "{} and {}", wrong(0, 1), wrong(11, 14));
 }
+
+/// Two zones of a node each: server-0 and the client in zone 0, server-1 in zone 1.
+fn two_zones(loss: &str) -> [(&'static str, String); 2] {
+    [
+        ("cluster = { ", format!("cluster = {{ nodes = 2, zones = 2, {loss}")),
+        ("name = \"server\"\n", "name = \"server\"\nreplicas = 2\n".to_owned()),
+    ]
+}
+
+fn run_in_zones(settings: &str, more: &str, changes: &[(&str, &str)]) -> RunRecord {
+    let zones = two_zones(settings);
+    let mut all: Vec<(&str, &str)> = zones.iter().map(|(from, to)| (*from, to.as_str())).collect();
+    all.extend(changes);
+    run(&all, more)
+}
+
+#[test]
+fn requests_to_a_lost_zone_hang_until_the_names_have_no_more_of_it() {
+    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"60s\" }\n";
+    let settings = "node_monitor_grace_period = \"5s\", default_unreachable_toleration = \"5s\", ";
+    let record = run_in_zones(settings, &format!("{CLIENT}{event}"), &[("[load]\n", "[load]\ndeadline = \"1s\"\n")]);
+    let s = &record.strategies[0];
+    // NotReady at 7 s, out of the names at 7.1 s, found out by the look-up at 10 s: half of 100/s for 8 s.
+    assert!((398..=402).contains(&s.requests.failed), "{:?}", s.errors);
+    assert_eq!(s.errors[0].code, "DEADLINE_EXCEEDED");
+    // The first to fail was under way when the zone was lost.
+    assert!(between(&s.timeline.failed, 2, 3) <= 1 && between(&s.timeline.failed, 12, 20) == 0);
+    // Deleted at 12 s, but its kubelet can't hear of it; its place is taken in the other zone.
+    let (lost, new) = (pod(s, "server-1"), pod(s, "server-2"));
+    assert_eq!((lost.removed_s, new.created_s, new.node.as_str()), (None, 12.0, "node-0"));
+    assert!(new.first_request_s.is_some_and(|first| (15.0..15.1).contains(&first)), "{:?}", new.first_request_s);
+}
+
+#[test]
+fn a_zone_that_comes_back_answers_what_it_was_asked() {
+    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"3s\" }\n";
+    let record = run_in_zones("", &format!("{CLIENT}{event}"), &[]);
+    let s = &record.strategies[0];
+    assert_eq!(s.requests.failed, 0);
+    // What was lost first, within 20 ms of 2 s, is sent again 0.2, 0.6, 1.4 and 3 s later: after the zone is back.
+    assert!((3000.0..3050.0).contains(&s.latency_ms.max), "{}", s.latency_ms.max);
+    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server").count(), 2, "too short for anybody to notice");
+
+    // Back before its pods were evicted: they are endpoints again, and are found to be at the next look-up.
+    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"10s\" }\n";
+    let settings = "node_monitor_grace_period = \"1s\", ";
+    let record = run_in_zones(settings, &format!("{CLIENT}{event}"), &[("[load]\n", "[load]\ndeadline = \"1s\"\n")]);
+    let s = &record.strategies[0];
+    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server").count(), 2);
+    let index = s.pods.iter().position(|p| p.name == "server-1").expect("it exists");
+    let served = |from, until| between(&s.timeline.requests_per_pod[index], from, until);
+    assert_eq!((served(6, 15), served(16, 20)), (0, 200));
+}
+
+#[test]
+fn keepalive_finds_out_that_nobody_is_there() {
+    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"60s\" }\n";
+    let keepalive = "keepalive = { time = \"10s\", timeout = \"1s\" }";
+    let client = |more: &str| {
+        format!(
+            "[[strategy]]\nname = \"s\"\nbalancer = \"client\"\nclient = {{ policy = \"round_robin\"{more} }}\n{event}"
+        )
+    };
+    let s = &run_in_zones("", &client(&format!(", {keepalive}")), &[]).strategies[0];
+    // 10 s after the last answer the ping, 1 s later the end: what was sent meanwhile fails, 50/s for 11 s.
+    assert!((548..=552).contains(&s.requests.failed), "{:?}", s.errors);
+    assert_eq!(s.errors[0].reason, "connection closed");
+    // The next attempt is not answered, so all requests go to the other server.
+    assert_eq!(between(&s.timeline.ok, 15, 20), 500);
+
+    // Without it they hang for good: half of what is sent.
+    let s = &run_in_zones("", &client(""), &[]).strategies[0];
+    assert_eq!((s.requests.failed, between(&s.timeline.ok, 15, 20)), (0, 250));
+}

@@ -83,11 +83,23 @@ pub struct Cluster {
     pub zones: u32,
     /// One-way latency of a message by how far it goes.
     pub hops: Hops,
+    /// How long a node may be silent before it is NotReady and its pods leave the names. 50 s, kube-controller-manager
+    /// `--node-monitor-grace-period` (40 s before Kubernetes 1.32).
+    pub node_monitor_grace_period: Nanos,
+    /// How long pods stay on a node that is NotReady before they are replaced elsewhere. 300 s, kube-apiserver
+    /// `--default-unreachable-toleration-seconds`.
+    pub default_unreachable_toleration: Nanos,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { nodes: 3, zones: 1, hops: Hops::default() }
+        Self {
+            nodes: 3,
+            zones: 1,
+            hops: Hops::default(),
+            node_monitor_grace_period: Nanos::from_secs(50),
+            default_unreachable_toleration: Nanos::from_secs(300),
+        }
     }
 }
 
@@ -650,7 +662,7 @@ pub struct Event {
     #[serde(default)]
     pub restart: Option<Restart>,
     /// Kill pods without notice (a crash, the OOM killer); they are replaced. Their peers notice at once, as connections
-    /// are reset; a node that fails and leaves its peers waiting is not modelled.
+    /// are reset; `zone_loss` leaves them waiting.
     #[serde(default)]
     pub kill: Option<Kill>,
     /// Change the weights of a route's clusters, or of a cluster's services. Balancers follow as their strategy's
@@ -670,6 +682,9 @@ pub struct Event {
     /// Make pods slow or failing for a while, though their readiness probes pass.
     #[serde(default)]
     pub degrade: Option<Degrade>,
+    /// Cut a zone off from the others: nothing over its border arrives, and nobody is told.
+    #[serde(default)]
+    pub zone_loss: Option<ZoneLoss>,
 }
 
 /// `unhealthy = { deployment = "server", pods = 1, for = "30s" }`
@@ -753,6 +768,17 @@ pub struct Degrade {
     #[serde(default)]
     pub error_rate: Option<f64>,
     /// How long. A pod that is degraded again is so by the later event only; one that takes its place is healthy.
+    #[serde(rename = "for")]
+    pub lasts: Nanos,
+}
+
+/// `zone_loss = { zone = 1, for = "120s" }`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneLoss {
+    /// Which zone, counted from 0. The DNS servers and the control plane are in the others.
+    pub zone: u32,
+    /// How long.
     #[serde(rename = "for")]
     pub lasts: Nanos,
 }

@@ -101,6 +101,9 @@ impl Scenario {
             if let Some(degrade) = &event.degrade {
                 say(format!("degrade {} × {} for {}", degrade.pods, degrade.deployment, degrade.lasts));
             }
+            if let Some(loss) = &event.zone_loss {
+                say(format!("lose zone {} for {}", loss.zone, loss.lasts));
+            }
         }
         timeline
     }

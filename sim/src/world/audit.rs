@@ -33,10 +33,11 @@ impl World<'_> {
                     let held = self.pods[call.pod.0 as usize].routing.as_ref().is_some_and(|r| r.holds(id));
                     assert!(!alive || held || self.routed.get(call.routed).is_some(), "{id:?} waits for nothing");
                 }
-                // A proxy that dies takes its own call with it a hop before the client hears of it.
+                // A proxy that dies takes its own call with it before the client hears of it; the server may work on
+                // it still.
                 Phase::Forwarded(child) => {
                     let alive = self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
-                    let child = self.calls.get(child).map(|c| c.parent == id);
+                    let child = self.calls.get(child).filter(|c| c.phase != Phase::Abandoned).map(|c| c.parent == id);
                     assert_eq!(child, alive.then_some(true), "the call made for {id:?}");
                 }
                 _ => {}

@@ -223,6 +223,10 @@ impl World<'_> {
     /// The request arrives.
     #[inline]
     pub(super) fn reach(&mut self, id: Id<Call>) {
+        let Some(connection) = self.calls.get(id).map(|c| c.connection) else { return };
+        if self.held_up(connection, Event::Reach(id)) {
+            return;
+        }
         let now = self.queue.now();
         let Some(call) = self.calls.get_mut(id) else { return };
         let pod = &mut self.pods[call.pod.0 as usize];
@@ -331,6 +335,9 @@ impl World<'_> {
     pub(super) fn answer(&mut self, id: Id<Call>) {
         let Some(call) = self.calls.get(id) else { return };
         let (end, connection) = (call.end, call.connection);
+        if self.held_up(connection, Event::Answer(id)) {
+            return;
+        }
         self.heard(connection);
         self.finish(id, end);
     }

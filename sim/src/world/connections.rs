@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     early_goaway: bool,
     /// The caller has a stream for the pod's health.
     pub(super) health_watched: bool,
+    /// When TCP gets through with what was lost on it; in the past if nothing was.
+    pub(super) resumes: Nanos,
     /// Requests the caller has sent and not got the end of.
     pub(super) in_flight: u32,
 }
@@ -100,6 +102,7 @@ impl World<'_> {
             keepalive: None,
             early_goaway: false,
             health_watched: false,
+            resumes: Nanos::ZERO,
             in_flight: 0,
         });
         self.set_link(caller, name.endpoint.index(), id);
@@ -111,6 +114,9 @@ impl World<'_> {
 
     /// The first packet arrives: a listening pod accepts, anything else refuses.
     pub(super) fn knock(&mut self, id: Id<Connection>) {
+        if self.held_up(id, Event::Knock(id)) {
+            return;
+        }
         let now = self.queue.now();
         let Some(connection) = self.connections.get_mut(id) else { return };
         let hop = connection.hop;
@@ -133,12 +139,18 @@ impl World<'_> {
     }
 
     pub(super) fn refused(&mut self, id: Id<Connection>) {
+        if self.held_up(id, Event::Refused(id)) {
+            return;
+        }
         if let Some(connection) = self.forget_connection(id) {
             self.tell(connection.caller, Input::ConnectFailed(connection.name));
         }
     }
 
     pub(super) fn established(&mut self, id: Id<Connection>) {
+        if self.held_up(id, Event::Established(id)) {
+            return;
+        }
         let now = self.queue.now();
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(pod) = connection.pod else { return };
@@ -176,6 +188,10 @@ impl World<'_> {
     /// A GOAWAY arrives. As servers announce their shutdown first (GOAWAY with the highest stream id, then a round trip
     /// later the true one), requests that were on their way are still served.
     pub(super) fn goaway(&mut self, id: Id<Connection>) {
+        if self.held_up(id, Event::GoAway(id)) {
+            return;
+        }
+        self.heard(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.state {
             // It follows the server's SETTINGS on the same stream of bytes, so it is read when those are.
@@ -190,8 +206,15 @@ impl World<'_> {
         self.close_if_idle(id);
     }
 
-    /// The connection was cut: what was in flight on it fails.
+    /// The pod has cut the connection.
     pub(super) fn broken(&mut self, id: Id<Connection>) {
+        if !self.held_up(id, Event::Broken(id)) {
+            self.cut(id);
+        }
+    }
+
+    /// The connection is cut as its caller sees it: what was in flight on it fails.
+    fn cut(&mut self, id: Id<Connection>) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.state == State::Connecting {
             return self.refused(id);
@@ -317,7 +340,7 @@ impl World<'_> {
                 let latency = self.places.latency(hop);
                 self.queue.at(now + latency + latency, Event::Pong(id));
             }
-            Some(KeepaliveAction::Close) => return self.broken(id),
+            Some(KeepaliveAction::Close) => return self.cut(id),
             None => {}
         }
         self.plan_keepalive(id);
@@ -325,7 +348,9 @@ impl World<'_> {
 
     /// The answer to a ping.
     pub(super) fn pong(&mut self, id: Id<Connection>) {
-        self.heard(id);
+        if !self.held_up(id, Event::Pong(id)) {
+            self.heard(id);
+        }
     }
 
     /// A request on the connection has ended.

@@ -166,6 +166,9 @@ impl<'s> World<'s> {
         if let Some((deployment, degrade)) = event.degrade.as_ref().and_then(|e| Some((self.find(&e.deployment)?, e))) {
             self.degrade(deployment, degrade);
         }
+        if let Some(loss) = &event.zone_loss {
+            self.lose_zone(index, loss);
+        }
     }
 
     pub(super) fn find(&self, deployment: &str) -> Option<usize> {

@@ -17,6 +17,7 @@
 //! * [`delivery`]: the controller that brings a new version in step by step;
 //! * [`faults`]: outages, and pods that do not serve;
 //! * [`places`]: nodes, zones and the hops between them;
+//! * [`zones`]: a zone that is cut off, and when that is noticed;
 //! * [`recorder`] and [`tally`]: what is counted on the way.
 //!
 //! Nothing here decides what the core decides; the world carries out and reports back.
@@ -40,6 +41,7 @@ mod recorder;
 mod routes;
 mod splits;
 mod tally;
+mod zones;
 
 use std::collections::BTreeMap;
 
@@ -65,6 +67,7 @@ pub(crate) use recorder::Recorder;
 use routes::{Part, Routed, Written};
 pub(crate) use splits::Split;
 pub(crate) use tally::Tally;
+use zones::Zones;
 
 /// Index of a pod; pods are never removed, so that the record has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,6 +142,12 @@ enum Event {
     Sigterm(PodId),
     /// The end of the termination grace period.
     Kill(PodId),
+    /// The nodes of a zone have not been heard of for too long, since the event of this index.
+    NodesNotReady { event: u32, zone: u32 },
+    /// The pods of a node have not been tolerated on it since the event of this index.
+    Evict { event: u32, node: u32 },
+    /// A zone can be reached again.
+    ZoneBack(u32),
     /// The scenario's timeline: index of its event.
     Timeline(u32),
     /// An injected delay or the pause before a retry is over.
@@ -167,6 +176,7 @@ pub(crate) struct World<'s> {
     queue: Queue<Event>,
     lanes: Lanes,
     places: Places,
+    zones: Zones,
     deployments: Vec<Deployment<'s>>,
     services: Vec<Service>,
     pods: Vec<Pod<'s>>,
@@ -216,6 +226,7 @@ impl<'s> World<'s> {
             queue,
             lanes,
             places,
+            zones: Zones::new(scenario.cluster.zones),
             deployments: Vec::new(),
             services: Vec::new(),
             pods: Vec::new(),
@@ -306,6 +317,9 @@ impl<'s> World<'s> {
             Event::SyncProxy(pod) => self.sync_proxy(pod),
             Event::Sigterm(pod) => self.sigterm(pod),
             Event::Kill(pod) => self.kill(pod),
+            Event::NodesNotReady { event, zone } => self.nodes_not_ready(event, zone),
+            Event::Evict { event, node } => self.evict(event, node),
+            Event::ZoneBack(zone) => self.zone_back(zone),
             Event::Timeline(index) => self.timeline(index),
             Event::Resume(call) => self.resume(call),
             Event::RouteTimeout(call) => self.route_timeout(call),

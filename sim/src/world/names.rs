@@ -151,7 +151,7 @@ impl World<'_> {
 
     pub(super) fn dns_query(&mut self, id: Id<Caller>) {
         let Some(name) = self.callers.get(id).map(|c| c.name) else { return };
-        if self.dns_is_out() && !matches!(name, Name::Fixed(_)) {
+        if (self.dns_is_out() || self.is_cut_off(id)) && !matches!(name, Name::Fixed(_)) {
             return self.no_answer(id);
         }
         let ttl = self.scenario.dns.ttl;

@@ -195,7 +195,10 @@ impl World<'_> {
             // A sidecar starts with the pod it comes with.
             let with = host.filter(|_| again.is_none());
             let clock = with.unwrap_or(id);
-            self.queue.at(now + self.pods[clock.0 as usize].template.start_up, Event::Started(id));
+            // The kubelet of a zone that is cut off hears of a new pod when it is back; it starts containers again all the
+            // same.
+            let from = if again.is_none() { self.back_at(node) } else { now };
+            self.queue.at(from + self.pods[clock.0 as usize].template.start_up, Event::Started(id));
         }
         id
     }
@@ -244,6 +247,10 @@ impl World<'_> {
 
     pub(super) fn ready(&mut self, id: PodId) {
         let now = self.now();
+        let heard = self.back_at(self.pods[id.0 as usize].node);
+        if heard > now {
+            return self.queue.at(heard, Event::Ready(id)); // the kubelet can't say so
+        }
         let pod = &mut self.pods[id.0 as usize];
         if pod.phase == Phase::Running {
             pod.passed_probe = true;
@@ -257,27 +264,30 @@ impl World<'_> {
     /// Whether the pod is a ready endpoint of its services.
     pub(super) fn is_ready(&self, id: PodId) -> bool {
         let pod = &self.pods[id.0 as usize];
-        pod.phase == Phase::Running && pod.passed_probe
+        pod.phase == Phase::Running && pod.passed_probe && self.places.is_ready(self.places.zone(pod.node))
     }
 
     /// The pod is deleted: no ready endpoint from now on, SIGTERM after its preStop hook, SIGKILL after its grace period. A
     /// client process, and one that has not begun to listen, ends at once.
     pub(super) fn terminate(&mut self, id: PodId) {
-        let deployment = self.pods[id.0 as usize].deployment;
+        let now = self.now();
+        let Pod { deployment, node, phase, .. } = self.pods[id.0 as usize];
         self.forget(id);
-        if self.deployments[deployment].role == Role::Client || self.pods[id.0 as usize].phase == Phase::Starting {
+        // In a zone that is cut off it lives on until its kubelet hears of this.
+        let heard = self.back_at(node);
+        let at_once = self.deployments[deployment].role == Role::Client || phase == Phase::Starting;
+        if at_once && heard == now {
             self.remove_pod(id);
             return;
         }
         self.pods[id.0 as usize].phase = Phase::Stopping;
         self.announce(id);
-        let now = self.now();
         let Deployment { spec, pre_stop, .. } = self.deployments[deployment];
-        self.queue.at(now + spec.termination_grace_period, Event::Kill(id));
-        if pre_stop == Nanos::ZERO {
+        self.queue.at(heard + if at_once { Nanos::ZERO } else { spec.termination_grace_period }, Event::Kill(id));
+        if heard + pre_stop == now {
             self.sigterm(id);
         } else {
-            self.queue.at(now + pre_stop, Event::Sigterm(id));
+            self.queue.at(heard + pre_stop, Event::Sigterm(id));
         }
     }
 

@@ -180,8 +180,12 @@ impl World<'_> {
         self.note_configured();
     }
 
-    /// A part of a version that was pushed reaches a balancer.
+    /// A part of a version that was pushed reaches a balancer, or waits at the border of its zone.
     pub(super) fn configured(&mut self, pod: PodId, version: u32, part: Part) {
+        let reached = self.back_at(self.pods[pod.0 as usize].node);
+        if reached > self.now() {
+            return self.queue.at(reached, Event::Configured(pod, version, part));
+        }
         let older = |routing: &Routing| routing.version.is_none_or(|known| known < version);
         if !self.pods[pod.0 as usize].routing.as_deref().is_some_and(older) && part == Part::Routes {
             return;

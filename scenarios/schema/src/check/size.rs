@@ -132,6 +132,10 @@ impl Check<'_> {
                 let rolled = &mut pods[self.deployment(&rollout.deployment)?];
                 rolled.ever += rolled.now;
             }
+            if event.zone_loss.is_some() {
+                // At most all of them are replaced elsewhere.
+                pods.iter_mut().for_each(|pods| pods.ever += pods.now);
+            }
             for (deployment, at_most) in [restart, kill].into_iter().flatten() {
                 let replaced = &mut pods[self.deployment(deployment)?];
                 replaced.ever += replaced.now.min(at_most);

@@ -140,12 +140,13 @@ impl Check<'_> {
             self.refers(&format!("{path}.strategies.{i}"), "strategy", strategy);
         }
         // Every action an event can have, whether it is given, and the deployment it is done to.
-        let actions: [(&str, bool, Option<&String>); 9] = [
+        let actions: [(&str, bool, Option<&String>); 10] = [
             ("scale", event.scale.is_some(), event.scale.as_ref().map(|scale| &scale.deployment)),
             ("rollout", event.rollout.is_some(), event.rollout.as_ref().map(|rollout| &rollout.deployment)),
             ("restart", event.restart.is_some(), event.restart.as_ref().map(|restart| &restart.deployment)),
             ("kill", event.kill.is_some(), event.kill.as_ref().map(|kill| &kill.deployment)),
             ("degrade", event.degrade.is_some(), event.degrade.as_ref().map(|degrade| &degrade.deployment)),
+            ("zone_loss", event.zone_loss.is_some(), None),
             ("configure", event.configure.is_some(), None),
             ("unhealthy", event.unhealthy.is_some(), event.unhealthy.as_ref().map(|unhealthy| &unhealthy.deployment)),
             ("dns_outage", event.dns_outage.is_some(), None),
@@ -198,6 +199,18 @@ impl Check<'_> {
                 let rule = format!("deployment `{template}` would be rolled out as itself");
                 self.problem(&at, rule, "name the deployment that describes the new pods, or delete `template`");
             }
+        }
+        if let Some(loss) = event.zone_loss.as_ref().filter(|_| self.sound("cluster")) {
+            let zones = self.scenario.cluster.zones;
+            let at = format!("{path}.zone_loss.zone");
+            if zones < 2 {
+                let rule = "the cluster has one zone; cut off from no other, it would lose nothing";
+                self.problem(&at, rule, "give it several: `cluster = { nodes = 3, zones = 3 }`");
+            } else {
+                self.within(&at, loss.zone, 0, zones - 1, "zones are counted from 0");
+            }
+            let hint = "a loss takes some time, such as \"120s\"";
+            self.positive(&format!("{path}.zone_loss.for"), loss.lasts, hint);
         }
         if let Some(degrade) = &event.degrade {
             let at = |key: &str| format!("{path}.degrade.{key}");
