@@ -227,6 +227,8 @@ fn scenario() -> impl Strategy<Value = String> {
                  [[deployment]]\nname = 'canary'\nreplicas = {canaries}\n{canary}\
                  [[deployment]]\nname = 'proxy'\nreplicas = {proxies}\n{proxy}\
                  [[deployment]]\nname = 'client'\nreplicas = {clients}\n{client}\
+                 [[hpa]]\ndeployment = 'server'\nmax_replicas = 4\ntarget_utilization = 0.3\nsync_period = '50ms'\n\
+                 scale_down_stabilization = '90ms'\n\
                  [[service]]\nname = 'server'\ndeployments = ['server', 'canary']\n\
                  {load}{s1}{s2}{s3}{s4}{s5}{s6}{events}"
             )

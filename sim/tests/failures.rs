@@ -221,3 +221,33 @@ fn keepalive_finds_out_that_nobody_is_there() {
     let s = &run_in_zones("", &client(""), &[]).strategies[0];
     assert_eq!((s.requests.failed, between(&s.timeline.ok, 15, 20)), (0, 250));
 }
+
+#[test]
+fn an_autoscaler_follows_the_load_up_at_once_and_down_late() {
+    // 100/s of 10 ms keep one place of two busy on average. 0.25 of a pod's places wanted: two pods at 5 s, by all the rules.
+    let changes =
+        [("name = \"server\"\n", "name = \"server\"\nconcurrency = 2\n"), ("duration = \"20s\"", "duration = \"60s\"")];
+    let hpa = "[[hpa]]\ndeployment = \"server\"\nmax_replicas = 5\ntarget_utilization = 0.25\nsync_period = \"5s\"\n\
+               scale_down_stabilization = \"15s\"\n";
+    let stop = "[[event]]\nat = \"31s\"\nscale = { deployment = \"client\", replicas = 0 }\n";
+    let record = run(&changes, &format!("{hpa}{CLIENT}{stop}"));
+    let servers: Vec<&PodRecord> = record.strategies[0].pods.iter().filter(|p| p.deployment == "server").collect();
+    let created: Vec<f64> = servers.iter().map(|p| p.created_s).collect();
+    assert_eq!(created, [0.0, 5.0]);
+    // Idle from 31 s on. At 30 s two were desired, at 35 s still (1 s of 5 at 25 % each: 0.4), later one; until 50 s the two
+    // of 35 s are within the window of 15 s.
+    let removed = servers[1].removed_s.expect("it is scaled down");
+    assert!((50.0..=55.1).contains(&removed), "{removed}");
+    assert_eq!(servers[0].removed_s, None);
+}
+
+#[test]
+fn an_autoscaler_is_blind_to_one_hot_pod_among_idle_ones() {
+    let changes = [("name = \"server\"\n", "name = \"server\"\nreplicas = 4\nconcurrency = 1\n")];
+    let hpa = "[[hpa]]\ndeployment = \"server\"\nmin_replicas = 4\nmax_replicas = 8\ntarget_utilization = 0.5\nsync_period = \"5s\"\n";
+    let record = run(&changes, &format!("{hpa}[[strategy]]\nname = \"s\"\nbalancer = \"kube_proxy\"\n"));
+    let s = &record.strategies[0];
+    // One pod of four works all the time: 25 % on average.
+    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server").count(), 4);
+    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server" && p.requests > 0).count(), 1);
+}

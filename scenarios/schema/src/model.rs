@@ -47,6 +47,9 @@ pub struct Scenario {
     /// What runs: each is a number of equal pods.
     #[serde(default, rename = "deployment")]
     pub deployments: Vec<Deployment>,
+    /// Autoscalers, at most one a deployment.
+    #[serde(default, rename = "hpa")]
+    pub autoscalers: Vec<Hpa>,
     /// Names that clients can call.
     #[serde(default, rename = "service")]
     pub services: Vec<Service>,
@@ -355,6 +358,48 @@ pub struct WarmUp {
     pub window: Nanos,
     /// The part of `speed` it begins with, above 0 and at most 1.
     pub speed: f64,
+}
+
+/// A HorizontalPodAutoscaler (autoscaling/v2) on the part of a pod's `concurrency` that is busy. It acts on deployments that
+/// have a number of pods of their own: not on sidecars and node proxies.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hpa {
+    /// Which deployment.
+    pub deployment: String,
+    /// Fewest pods. 1, Kubernetes `minReplicas`.
+    #[serde(default = "one_replica")]
+    pub min_replicas: u32,
+    /// Most pods, Kubernetes `maxReplicas`.
+    pub max_replicas: u32,
+    /// The average part of `concurrency` that is to be busy, above 0 and at most 1. 0.8, the `averageUtilization` that
+    /// Kubernetes takes where no metric is given.
+    #[serde(default = "four_fifths")]
+    pub target_utilization: f64,
+    /// Between two looks at the pods, over which utilisation is averaged. 15 s, kube-controller-manager
+    /// `--horizontal-pod-autoscaler-sync-period`.
+    #[serde(default = "fifteen_seconds")]
+    pub sync_period: Nanos,
+    /// How far utilisation may be off, as a part of the target. 0.1, kube-controller-manager
+    /// `--horizontal-pod-autoscaler-tolerance`.
+    #[serde(default = "tenth")]
+    pub tolerance: f64,
+    /// It shrinks to the most that was desired in this time. 300 s, Kubernetes `behavior.scaleDown.stabilizationWindowSeconds`.
+    #[serde(default = "five_minutes")]
+    pub scale_down_stabilization: Nanos,
+}
+
+fn four_fifths() -> f64 {
+    0.8
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn fifteen_seconds() -> Nanos {
+    Nanos::from_secs(15)
+}
+fn five_minutes() -> Nanos {
+    Nanos::from_secs(300)
 }
 
 /// A pod's readiness probe.

@@ -234,10 +234,10 @@ impl World<'_> {
             return; // the caller will notice that the connection is cut
         }
         pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
-        if !pod.is_serving(self.queue.now()) {
+        if !pod.is_serving(now) {
             self.respond(id, End::NotServing);
         } else if pod.busy < pod.template.concurrency {
-            pod.busy += 1;
+            pod.set_busy(now, pod.busy + 1);
             self.start_working(id);
         } else if pod.queue.len() < pod.template.queue as usize {
             call.phase = Phase::Queued;
@@ -288,6 +288,7 @@ impl World<'_> {
     /// A place is free: it goes to the first in the queue whose caller has not given up.
     #[inline]
     fn next_in_queue(&mut self, pod: PodId) {
+        let now = self.queue.now();
         let pod = &mut self.pods[pod.0 as usize];
         while let Some(next) = pod.queue.pop_front() {
             match self.calls.get(next).map(|c| c.phase) {
@@ -298,7 +299,7 @@ impl World<'_> {
                 None => {}
             }
         }
-        pod.busy -= 1;
+        pod.set_busy(now, pod.busy - 1);
     }
 
     /// A proxy makes its own call for the one it has received.

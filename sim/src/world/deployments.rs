@@ -36,7 +36,7 @@ pub(crate) struct Deployment<'s> {
     /// Pods that are not terminating, in order of creation.
     pub(super) pods: Vec<PodId>,
     /// How many there should be.
-    replicas: u32,
+    pub(super) replicas: u32,
     /// Counts the rollouts: pods of an earlier revision are replaced.
     pub(super) revision: u32,
     /// Number in the next pod's name.

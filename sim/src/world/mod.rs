@@ -8,6 +8,7 @@
 //! * [`connections`]: connect, GOAWAY, drain, ping, break;
 //! * [`control_plane`]: endpoints that are pushed (xDS);
 //! * [`deployments`]: what a strategy runs, and how it is scaled, restarted and rolled;
+//! * [`autoscaler`]: the HorizontalPodAutoscaler;
 //! * [`failures`]: pods that serve badly: errors, cold starts, bad periods;
 //! * [`pods`]: pods start, become ready, terminate, die;
 //! * [`endpoint_slices`]: who is ready, as the rest of the cluster hears it;
@@ -24,6 +25,7 @@
 
 #[cfg(debug_assertions)]
 mod audit;
+mod autoscaler;
 mod callers;
 mod calls;
 mod connections;
@@ -52,6 +54,7 @@ use scenarios::{Load, Scenario, Strategy};
 
 use crate::engine::{Id, Lane, Queue, Slab};
 use crate::random::{Purpose, Stream, stream};
+use autoscaler::Autoscaler;
 use callers::Caller;
 use calls::Call;
 use connections::Connection;
@@ -148,6 +151,8 @@ enum Event {
     Evict { event: u32, node: u32 },
     /// A zone can be reached again.
     ZoneBack(u32),
+    /// An autoscaler looks at its pods: its index.
+    Autoscale(u32),
     /// The scenario's timeline: index of its event.
     Timeline(u32),
     /// An injected delay or the pause before a retry is over.
@@ -178,6 +183,7 @@ pub(crate) struct World<'s> {
     places: Places,
     zones: Zones,
     deployments: Vec<Deployment<'s>>,
+    autoscalers: Vec<Autoscaler<'s>>,
     services: Vec<Service>,
     pods: Vec<Pod<'s>>,
     by_address: BTreeMap<Address, names::Target>,
@@ -228,6 +234,7 @@ impl<'s> World<'s> {
             places,
             zones: Zones::new(scenario.cluster.zones),
             deployments: Vec::new(),
+            autoscalers: Vec::new(),
             services: Vec::new(),
             pods: Vec::new(),
             by_address: BTreeMap::new(),
@@ -253,6 +260,7 @@ impl<'s> World<'s> {
             recorder: Recorder::new(scenario.interval, scenario.warm_up, scenario.loads.len()),
         };
         world.deploy();
+        world.start_autoscalers();
         if let Some(delivery) = &strategy.delivery {
             world.queue.at(delivery.start, Event::Deliver);
         }
@@ -320,6 +328,7 @@ impl<'s> World<'s> {
             Event::NodesNotReady { event, zone } => self.nodes_not_ready(event, zone),
             Event::Evict { event, node } => self.evict(event, node),
             Event::ZoneBack(zone) => self.zone_back(zone),
+            Event::Autoscale(index) => self.autoscale(index),
             Event::Timeline(index) => self.timeline(index),
             Event::Resume(call) => self.resume(call),
             Event::RouteTimeout(call) => self.route_timeout(call),

@@ -68,6 +68,9 @@ pub(crate) struct Pod<'s> {
     pub(super) degraded: Option<Degraded>,
     /// Requests worked on.
     pub(super) busy: u32,
+    /// Since when it works on so many, and the time worked before, summed over requests, since it was last measured.
+    busy_since: Nanos,
+    busy_time: u128,
     /// Requests that wait.
     pub(super) queue: VecDeque<Id<Call>>,
     /// Connections it has accepted that are still there.
@@ -97,6 +100,20 @@ impl Pod<'_> {
     #[inline]
     pub(super) fn channel(&self, service: usize) -> Id<Caller> {
         self.channels.iter().find(|(of, _)| *of == service).map_or(Id::NONE, |(_, caller)| *caller)
+    }
+
+    /// It works on so many requests from now on.
+    #[inline]
+    pub(super) fn set_busy(&mut self, now: Nanos, busy: u32) {
+        self.busy_time += u128::from(self.busy) * u128::from(now.since(self.busy_since).0);
+        self.busy_since = now;
+        self.busy = busy;
+    }
+
+    /// Nanoseconds it has worked since this was last asked, summed over the requests it worked on at the same time.
+    pub(super) fn take_busy_time(&mut self, now: Nanos) -> u128 {
+        self.set_busy(now, self.busy);
+        std::mem::take(&mut self.busy_time)
     }
 
     pub(super) fn close_bucket(&mut self) {
@@ -180,6 +197,8 @@ impl World<'_> {
             unhealthy_until: Nanos::ZERO,
             degraded: None,
             busy: 0,
+            busy_since: now,
+            busy_time: 0,
             queue: VecDeque::new(),
             connections: Connections::default(),
             channels: Vec::new(),
@@ -337,7 +356,7 @@ impl World<'_> {
         }
         pod.phase = Phase::Gone;
         pod.moments.removed = Some(now);
-        pod.busy = 0;
+        pod.set_busy(now, 0);
         let queue = std::mem::take(&mut pod.queue);
         let mut channels: Vec<Id<Caller>> = pod.channels.drain(..).map(|(_, caller)| caller).collect();
         channels.extend(pod.routing.take().iter().flat_map(|routing| routing.channels()));

@@ -1,6 +1,6 @@
 //! Rules of the cluster and what runs in it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use lb_core::{Code, Nanos};
 
@@ -15,6 +15,8 @@ const SHORTEST_HOP: Nanos = Nanos::from_micros(1);
 const LONGEST_HOP: Nanos = Nanos::from_secs(10);
 /// Whoever looks a name up by its TTL does so 1000 times a second at most. Our choice; a real TTL is in whole seconds.
 const SHORTEST_TTL: Nanos = Nanos::from_millis(1);
+/// Autoscalers look at their pods 100 times a second at most. Our choice.
+const SHORTEST_SYNC: Nanos = Nanos::from_millis(10);
 /// Connections that do nothing but grow old are made anew 1000 times a second at most. Our choice.
 const SHORTEST_AGE: Nanos = Nanos::from_millis(1);
 
@@ -132,6 +134,41 @@ impl Check<'_> {
         if age.is_none() && !elsewhere && self.sound(&format!("{path}.{age_name}")) {
             let rule = format!("`{jitter_name}` without `{age_name}`: there is no age that it could spread");
             self.problem(&at, rule, format!("add `{age_name} = \"30s\"`, or delete this line"));
+        }
+    }
+
+    pub(super) fn autoscalers(&mut self) {
+        let mut first = HashMap::new();
+        for (i, hpa) in self.scenario.autoscalers.iter().enumerate() {
+            let at = |key: &str| format!("hpa.{i}.{key}");
+            if self.in_doubt.contains(&format!("hpa.{i}")) {
+                continue;
+            }
+            let place = at("deployment");
+            if self.refers(&place, "deployment", &hpa.deployment) {
+                if let Some(before) = first.insert(&hpa.deployment, i) {
+                    let line = self.line(&format!("hpa.{before}.deployment"));
+                    let rule =
+                        format!("deployment `{}` has two autoscalers; the other one is on line {line}", hpa.deployment);
+                    self.problem(&place, rule, "they would undo each other's work; keep one of the two");
+                } else if self.callers_are_certain() && self.scenario.is_calling(&hpa.deployment) {
+                    let rule = format!("deployment `{}` calls; its pods work on no requests", hpa.deployment);
+                    self.problem(&place, rule, "scale a deployment that answers, or an ingress proxy");
+                }
+            }
+            let hint = "fewer pods show the same effects";
+            self.within(&at("max_replicas"), hpa.max_replicas, 1, MOST_PODS, hint);
+            if hpa.max_replicas >= 1 && self.sound(&at("max_replicas")) {
+                let hint = "an autoscaler keeps one pod at least, and no more than `max_replicas`";
+                self.within(&at("min_replicas"), hpa.min_replicas, 1, hpa.max_replicas, hint);
+            }
+            if !(hpa.target_utilization > 0.0 && hpa.target_utilization <= 1.0) {
+                let rule =
+                    format!("`target_utilization` is {}; it must be above 0 and at most 1", hpa.target_utilization);
+                self.problem(&at("target_utilization"), rule, "0.8 is what Kubernetes takes where nothing is said");
+            }
+            self.within(&at("tolerance"), hpa.tolerance, 0.0, 1.0, "Kubernetes' default is 0.1");
+            self.at_least(&at("sync_period"), hpa.sync_period, SHORTEST_SYNC, "Kubernetes' default is \"15s\"");
         }
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn check(
     cx.cluster();
     cx.discovery();
     cx.deployments();
+    cx.autoscalers();
     cx.services();
     cx.loads();
     cx.events();

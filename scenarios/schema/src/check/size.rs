@@ -111,6 +111,18 @@ impl Check<'_> {
             pods.push(Pods { now, ever: now, ever_on_nodes: nodes, again_in_clients: 0 });
         }
         let calling = self.calling()?;
+        // An autoscaler may go to its most and back as often as its stabilisation lets it.
+        let mut most = vec![0; pods.len()];
+        if !self.sound("hpa") {
+            return None;
+        }
+        for hpa in &self.scenario.autoscalers {
+            let (i, at_most) = (self.deployment(&hpa.deployment)?, u64::from(hpa.max_replicas));
+            let turn = hpa.scale_down_stabilization.max(hpa.sync_period).0.max(1);
+            most[i] = at_most;
+            pods[i].ever += at_most.saturating_mul(1 + self.scenario.duration.0 / turn);
+            pods[i].now = pods[i].now.max(at_most);
+        }
 
         let mut events: Vec<_> = self.scenario.events.iter().collect();
         // Those at the same time happen in the order of the file.
@@ -122,9 +134,10 @@ impl Check<'_> {
                     return None;
                 }
                 let replicas = u64::from(scale.replicas);
-                let scaled = &mut pods[self.deployment(&scale.deployment)?];
-                scaled.ever += replicas.saturating_sub(scaled.now);
-                scaled.now = replicas;
+                let i = self.deployment(&scale.deployment)?;
+                let scaled = &mut pods[i];
+                scaled.ever += replicas.saturating_sub(scaled.now) + most[i];
+                scaled.now = replicas.max(most[i]);
             }
             let restart = event.restart.as_ref().map(|restart| (&restart.deployment, u64::MAX));
             let kill = event.kill.as_ref().map(|kill| (&kill.deployment, u64::from(kill.pods)));
