@@ -33,6 +33,7 @@ pub const METRICS: &[&str] = &[
     "configuration_s.max",
     "imbalance",
     "jain",
+    "pods.count",
     "pods.requests",
     "pods.with_traffic",
     "share",
@@ -266,6 +267,9 @@ fn of_pods(s: &StrategyRecord, window: Window, load: Option<&LoadRecord>, what: 
         .collect();
     let of_all = in_window.iter().fold(0u64, |sum, &(_, n)| sum.saturating_add(n));
     let selected: Vec<(&PodRecord, u64)> = in_window.into_iter().filter(|(pod, _)| what.selects(pod)).collect();
+    if what.metric == "pods.count" {
+        return Some(selected.len() as f64); // none is a number too
+    }
     if selected.is_empty() {
         return None;
     }
@@ -568,6 +572,8 @@ mod tests {
     fn pods_outside_the_window_are_not_selected() {
         // The new pod is created at 2 s.
         assert_eq!(of("pods.requests", Pods::New, None, Some(2.0)), None);
+        let count = |until_s| of("pods.count", Pods::New, None, until_s);
+        assert_eq!((count(Some(2.0)), count(Some(3.0))), (Some(0.0), Some(1.0)));
         assert_eq!(of("pods.requests", Pods::New, None, Some(3.0)), Some(0.0));
     }
 
