@@ -228,8 +228,10 @@ impl<'s> Walk<'s, '_> {
         path: &str,
     ) -> Json {
         let mut json = Map::new();
+        // A map, whose keys are the writer's own.
+        let any_key = schema.get("additionalProperties").filter(|of| of.is_object());
         for Entry { key, key_span, node } in entries {
-            let Some(of) = properties.get(key) else {
+            let Some(of) = properties.get(key).or(any_key) else {
                 let rule = format!("unknown key `{key}` in {}", table_name(path));
                 let mut known: Vec<&str> = properties.keys().map(String::as_str).collect();
                 known.sort_unstable();
