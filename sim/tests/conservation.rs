@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use reports::record::{Role, RunRecord, StrategyRecord};
-use scenarios::Scenario;
+use reports::record::{LoadRecord, Role, RunRecord, StrategyRecord};
+use scenarios::{Load, Scenario};
 
 /// One of these values.
 fn of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
@@ -104,18 +104,92 @@ fn channel() -> impl Strategy<Value = String> {
     })
 }
 
-fn strategy(balancer: &'static str) -> impl Strategy<Value = String> {
+fn strategy(balancer: &'static str, routed: bool) -> impl Strategy<Value = String> {
     let proxy = (policy(), resolver(), ages("max_age", "max_age_grace"));
     let own = (ages("max_age", "max_age_grace"), key("pre_stop", time()));
-    (channel(), own, proxy).prop_map(move |(channel, (own, pre_stop), (policy, resolver, ages))| {
-        let mut text = format!(
-            "[[strategy]]\nname = '{balancer}'\nbalancer = '{balancer}'\n{own}{pre_stop}[strategy.client]\n{channel}"
-        );
-        if !["kube_proxy", "client"].contains(&balancer) {
-            let _ = write!(text, "[strategy.proxy]\npolicy = {policy}\nresolver = {resolver}\n{ages}");
+    let routed = if routed && balancer != "kube_proxy" { routing().boxed() } else { Just(Default::default()).boxed() };
+    (channel(), own, proxy, routed).prop_map(
+        move |(channel, (own, pre_stop), (policy, resolver, ages), (configuration, routes))| {
+            let mut text = format!(
+                "[[strategy]]\nname = '{balancer}'\nbalancer = '{balancer}'\n{configuration}{own}{pre_stop}\
+                 [strategy.client]\n{channel}"
+            );
+            if !["kube_proxy", "client"].contains(&balancer) {
+                let _ = write!(text, "[strategy.proxy]\npolicy = {policy}\nresolver = {resolver}\n{ages}");
+            }
+            text + &routes
+        },
+    )
+}
+
+/// How configuration spreads, and routes: one for some of the requests, and perhaps one for the rest.
+fn routing() -> impl Strategy<Value = (&'static str, String)> {
+    let rest = prop::option::of(route("rest", of(&[""])));
+    let some = of(&[
+        "",
+        "match = { headers = [{ name = 'x-tester', exact = 'yes' }] }\n",
+        "match = { fraction = 0.5 }\n",
+        "match = { prefix = '/hello.Hello/' }\n",
+    ]);
+    let cluster = of(&[
+        "",
+        "[[strategy.cluster]]\nname = 'v1'\npolicy = 'random'\n\
+         endpoints = [{ service = 'v1', weight = 3 }, { service = 'v2' }]\n",
+    ]);
+    let plan = of(&["", "", "analysis = { max_error_rate = 0.2, max_p99 = '50ms', min_requests = 5 }"]);
+    let delivery = prop::option::of((of(&["1ms", "20ms", "150ms"]), plan)).prop_map(|delivery| {
+        delivery.map_or_else(String::new, |(interval, analysis)| {
+            format!(
+                "[strategy.delivery]\nroute = 'some'\nstable = 'v1'\ncanary = 'v2'\nstart = '10ms'\n\
+                 [strategy.delivery.plan]\nsteps = [1, 20, 60]\ninterval = '{interval}'\n{analysis}\n"
+            )
+        })
+    });
+    (any::<bool>(), route("some", some), rest, cluster, delivery).prop_map(|(xds, some, rest, cluster, delivery)| {
+        let rest = rest.unwrap_or_default();
+        match xds {
+            true => ("configuration = 'xds'\n", some + &rest + cluster + &delivery),
+            false => ("", some + &rest + cluster),
         }
-        text
     })
+}
+
+fn route(name: &'static str, matches: impl Strategy<Value = &'static str>) -> impl Strategy<Value = String> {
+    let timeout = key("timeout", of(&["500us", "4ms", "30ms", "400ms"]));
+    let retry = prop::option::of((2u32..=5, of(&["1ms", "25ms"]), attempt(), of(STOPS))).prop_map(|retry| {
+        retry.map_or_else(String::new, |(attempts, pause, attempt, stop)| {
+            format!(
+                "[strategy.route.retry]\nmax_attempts = {attempts}\ninitial_backoff = {pause:?}\n{attempt}{stop}\
+                 retryable_status_codes = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'UNKNOWN']\n"
+            )
+        })
+    });
+    let fault = of(&[
+        "",
+        "",
+        "[strategy.route.fault]\ndelay = { percentage = 60, fixed_delay = '3ms' }\n",
+        "[strategy.route.fault]\nabort = { percentage = 40, grpc_status = 'UNAVAILABLE' }\n",
+        "[strategy.route.fault]\nmax_active_faults = 1\ndelay = { percentage = 80, fixed_delay = '40ms' }\n\
+         abort = { percentage = 50, grpc_status = 'INTERNAL' }\n",
+    ]);
+    let limit = of(&[
+        "",
+        "",
+        "[strategy.route.rate_limit]\nlocal = { max_tokens = 5, tokens_per_fill = 2, fill_interval = '50ms' }\n",
+        "[strategy.route.rate_limit]\nrate_limited_as_resource_exhausted = true\n\
+         global = { service = 'limiter', requests_per_unit = 20, unit = 'second' }\n",
+        "[strategy.route.rate_limit]\nlocal = { max_tokens = 30, tokens_per_fill = 30, fill_interval = '100ms' }\n\
+         global = { service = 'limiter', requests_per_unit = 500, unit = 'second', timeout = '2ms', \
+         failure_mode_deny = true }\n",
+    ]);
+    (matches, 1u32..4, 0u32..4, timeout, (retry, fault, limit)).prop_map(
+        move |(matches, v1, v2, timeout, (retry, fault, limit))| {
+            format!(
+                "[[strategy.route]]\nname = '{name}'\n{matches}{timeout}clusters = [{{ name = 'v1', weight = {v1} }}, \
+                 {{ name = 'v2', weight = {v2} }}]\n{retry}{fault}{limit}"
+            )
+        },
+    )
 }
 
 /// Clients that are pushed their endpoints, by a control plane of any kind.
@@ -140,8 +214,22 @@ fn xds() -> impl Strategy<Value = String> {
     )
 }
 
-fn event(duration_ms: u64) -> impl Strategy<Value = String> {
-    let deployment = || of(&["server", "server", "canary", "proxy", "client"]);
+fn attempt() -> impl Strategy<Value = String> {
+    // No longer than the shortest time of a route, which would be refused.
+    key("per_attempt_timeout", of(&["100us", "500us"]))
+}
+
+/// What keeps retries from multiplying.
+const STOPS: &[&str] = &[
+    "",
+    "budget = { budget_percent = 20, min_retry_concurrency = 1 }\n",
+    "throttling = { max_tokens = 10, token_ratio = 0.1 }\n",
+    "budget = { budget_percent = 0, min_retry_concurrency = 0 }\nthrottling = { max_tokens = 3, token_ratio = 1 }\n",
+];
+
+fn event(duration_ms: u64, routed: bool) -> impl Strategy<Value = String> {
+    let deployment = || of(&["server", "server", "canary", "proxy", "client", "limiter"]);
+    let route = if routed { of(&["some"]).boxed() } else { of(&[""]).boxed() };
     let action = prop_oneof![
         (deployment(), 0u32..6).prop_map(|(d, n)| format!("scale = {{ deployment = '{d}', replicas = {n} }}")),
         deployment().prop_map(|d| format!("rollout = {{ deployment = '{d}' }}")),
@@ -155,13 +243,19 @@ fn event(duration_ms: u64) -> impl Strategy<Value = String> {
             .prop_map(|(d, n, t)| format!("unhealthy = {{ deployment = '{d}', pods = {n}, for = '{t}' }}")),
         some_time().prop_map(|t| format!("dns_outage = {{ for = '{t}' }}")),
         some_time().prop_map(|t| format!("control_plane_outage = {{ for = '{t}' }}")),
+        (route, deployment(), 0u32..5).prop_map(|(route, d, n)| match route {
+            "" => format!("restart = {{ deployment = '{d}' }}"),
+            _ => format!(
+                "configure = {{ route = '{route}', clusters = [{{ name = 'v2', weight = {n} }}, {{ name = 'v1' }}] }}"
+            ),
+        }),
     ];
     // Also as early as can be, at the very end, and at the same time as others.
     let at = prop_oneof![1..=duration_ms, Just(1), Just(duration_ms), Just(duration_ms / 2)];
     (at, action).prop_map(|(at, action)| format!("[[event]]\nat = '{at}ms'\n{action}\n"))
 }
 
-fn load() -> impl Strategy<Value = String> {
+fn load(routed: bool) -> impl Strategy<Value = String> {
     let requests = prop_oneof![
         (1u32..5, of(&["0s", "2ms", "90ms", "1h"]))
             .prop_map(|(n, pause)| format!("closed = {{ concurrency = {n}, pause = '{pause}' }}")),
@@ -169,15 +263,22 @@ fn load() -> impl Strategy<Value = String> {
             .prop_map(|(rate, arrivals)| format!("open = {{ rate = '{rate}/s', arrivals = '{arrivals}' }}")),
     ];
     let deadline = key("deadline", of(&["60us", "150us", "3ms", "25ms", "300ms"]));
-    (requests, deadline, of(&["shared", "per_request"])).prop_map(|(requests, deadline, connection)| {
-        format!("[load]\nfrom = 'client'\nto = 'server'\n{requests}\nconnection = '{connection}'\n{deadline}")
+    // A channel per request has no routes.
+    let connection = if routed { of(&["shared"]).boxed() } else { of(&["shared", "per_request"]).boxed() };
+    let header = of(&["", "headers = { x-tester = 'yes' }\n"]);
+    (requests, deadline, connection, header).prop_map(|(requests, deadline, connection, header)| {
+        format!("from = 'client'\nto = 'server'\n{requests}\nconnection = '{connection}'\n{header}{deadline}")
     })
 }
 
 /// The text of a scenario that is allowed, if not sensible.
 fn scenario() -> impl Strategy<Value = String> {
-    let run = (200u64..2500, 1u64..12, any::<u32>()).prop_flat_map(|(duration_ms, parts, seed)| {
-        let events = prop::collection::vec(event(duration_ms), 0..6).prop_map(|events| events.concat());
+    any::<bool>().prop_flat_map(scenario_with)
+}
+
+fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
+    let run = (200u64..2500, 1u64..12, any::<u32>()).prop_flat_map(move |(duration_ms, parts, seed)| {
+        let events = prop::collection::vec(event(duration_ms, routed), 0..6).prop_map(|events| events.concat());
         (Just((duration_ms, duration_ms / parts, seed)), events)
     });
     let hop = || of(&["200us", "300us", "1ms", "15ms"]);
@@ -190,23 +291,28 @@ fn scenario() -> impl Strategy<Value = String> {
     let losses = prop::collection::vec(loss, 0..3);
     let dns = (dns, losses);
     let pods = (1u32..5, 0u32..3, 1u32..3, 1u32..3);
-    let containers = (container(), container(), container(), key("start_up", time()));
+    let containers = (container(), container(), container(), container(), key("start_up", time()));
+    let of_balancer = move |balancer| strategy(balancer, routed);
     let strategies = (
-        strategy("kube_proxy"),
-        strategy("client"),
-        strategy("ingress"),
-        strategy("sidecar"),
-        strategy("node_proxy"),
+        of_balancer("kube_proxy"),
+        of_balancer("client"),
+        of_balancer("ingress"),
+        of_balancer("sidecar"),
+        of_balancer("node_proxy"),
         xds(),
     );
-    (run, cluster, dns, pods, containers, load(), strategies).prop_map(
+    let loads = (load(routed), prop::option::of(load(routed))).prop_map(|(first, second)| {
+        let second = second.map_or_else(String::new, |load| format!("[[load]]\nname = 'second'\n{load}"));
+        format!("[[load]]\n{first}{second}")
+    });
+    (run, cluster, dns, pods, containers, loads, strategies).prop_map(
         |(
             ((duration_ms, interval_ms, seed), events),
             (nodes, zones, same_pod, same_node, same_zone, other_zone),
             ((ttl, cache, publication, shuffle, (slices, sync, timeout)), losses),
             (servers, canaries, proxies, clients),
-            (server, canary, proxy, client),
-            load,
+            (server, canary, proxy, limiter, client),
+            loads,
             (s1, s2, s3, s4, s5, s6),
         )| {
             let zones = zones.min(nodes);
@@ -226,11 +332,14 @@ fn scenario() -> impl Strategy<Value = String> {
                  [[deployment]]\nname = 'server'\nreplicas = {servers}\n{server}\
                  [[deployment]]\nname = 'canary'\nreplicas = {canaries}\n{canary}\
                  [[deployment]]\nname = 'proxy'\nreplicas = {proxies}\n{proxy}\
+                 [[deployment]]\nname = 'limiter'\n{limiter}\
                  [[deployment]]\nname = 'client'\nreplicas = {clients}\n{client}\
                  [[hpa]]\ndeployment = 'server'\nmax_replicas = 4\ntarget_utilization = 0.3\nsync_period = '50ms'\n\
                  scale_down_stabilization = '90ms'\n\
                  [[service]]\nname = 'server'\ndeployments = ['server', 'canary']\n\
-                 {load}{s1}{s2}{s3}{s4}{s5}{s6}{events}"
+                 [[service]]\nname = 'v1'\ndeployments = ['server']\n\
+                 [[service]]\nname = 'v2'\ndeployments = ['canary']\n\
+                 {loads}{s1}{s2}{s3}{s4}{s5}{s6}{events}"
             )
         },
     )
@@ -250,19 +359,17 @@ fn run(scenario: &Scenario) -> RunRecord {
 /// Whether every client lives through the run and all its requests end before the run does: one batch each, with a
 /// deadline.
 fn all_requests_end(scenario: &Scenario) -> bool {
-    let [load] = scenario.loads.as_slice() else { panic!("one load is generated") };
-    let one_batch = load.closed.as_ref().is_some_and(|closed| closed.pause > scenario.duration);
+    let one_batch = |load: &Load| load.closed.as_ref().is_some_and(|closed| closed.pause > scenario.duration);
+    let ends = |load: &Load| load.deadline.is_some_and(|deadline| deadline < scenario.duration);
     let touches_clients = |e: &scenarios::Event| {
         [
             e.scale.as_ref().map(|a| &a.deployment),
             e.restart.as_ref().map(|a| &a.deployment),
             e.kill.as_ref().map(|a| &a.deployment),
         ]
-        .contains(&Some(&load.from))
+        .contains(&Some(&scenario.loads[0].from))
     };
-    one_batch
-        && load.deadline.is_some_and(|deadline| deadline < scenario.duration)
-        && !scenario.events.iter().any(touches_clients)
+    scenario.loads.iter().all(|load| one_batch(load) && ends(load)) && !scenario.events.iter().any(touches_clients)
 }
 
 fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<(), TestCaseError> {
@@ -272,6 +379,14 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
         prop_assert_eq!(ended, s.requests.started);
     }
     prop_assert_eq!(s.errors.iter().map(|e| e.count).sum::<u64>(), s.requests.failed);
+    let of_loads = |of: fn(&LoadRecord) -> u64| s.loads.iter().map(of).sum::<u64>();
+    let requests = [s.requests.started, s.requests.ok, s.requests.failed];
+    let sums = [of_loads(|l| l.requests.started), of_loads(|l| l.requests.ok), of_loads(|l| l.requests.failed)];
+    prop_assert_eq!(sums, requests);
+    prop_assert_eq!(s.pods.iter().filter_map(|pod| pod.ok).sum::<u64>(), s.requests.ok);
+    for (i, pod) in s.pods.iter().enumerate() {
+        prop_assert_eq!(s.loads.iter().map(|l| l.requests_per_pod[i]).sum::<u64>(), pod.requests, "{}", pod.name);
+    }
 
     let buckets = (record.duration_s / record.interval_s - 1e-9).ceil() as usize;
     let t = &s.timeline;
@@ -321,7 +436,11 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
     let (sent, at_proxies, at_servers) = (of_role(Role::Client), of_role(Role::Proxy), of_role(Role::Server));
     prop_assert_eq!(sent, s.requests.started);
     let passed_on = if proxied { at_proxies } else { sent };
-    prop_assert!(passed_on <= sent && at_servers <= passed_on && s.requests.ok <= at_servers);
+    prop_assert!(passed_on <= sent && s.requests.ok <= at_servers);
+    let strategy = scenario.strategies.iter().find(|strategy| strategy.name == s.name).expect("it was run");
+    let retries = strategy.routes.iter().filter_map(|route| route.retry.as_ref());
+    let attempts = retries.map(|retry| u64::from(retry.max_attempts)).max().unwrap_or(1);
+    prop_assert!(at_servers <= passed_on * attempts, "{at_servers} at servers, {passed_on} passed on");
 
     let legs = if proxied { 2 } else { 1 };
     prop_assert!(s.node_hops.max <= legs && s.node_hops.mean <= f64::from(s.node_hops.max), "{:?}", s.node_hops);

@@ -1,6 +1,8 @@
 //! The books at the end of a run, in debug builds: whoever counts requests or connections must count those that are
 //! there. What does not balance is a slot, a stream or a place in a queue that has leaked, and would pass for load.
 
+use lb_core::route::Fault;
+
 use super::calls::Phase;
 use super::connections::State;
 use super::pods::Phase as PodPhase;
@@ -12,6 +14,7 @@ impl World<'_> {
         self.audit_calls();
         self.audit_pods();
         self.audit_connections();
+        self.audit_routes();
     }
 
     fn audit_calls(&self) {
@@ -80,6 +83,33 @@ impl World<'_> {
             }
         }
         assert_eq!(self.places.load, on_nodes, "pods of each node");
+    }
+
+    /// What a route counts must be with the requests that pass it: a fault or a retry that was never given back would
+    /// take the place of another for ever.
+    fn audit_routes(&self) {
+        let held: Vec<_> = self.calls.iter().map(|(_, c)| c.routed).filter(|routed| !routed.is_none()).collect();
+        assert!(held.iter().all(|&routed| self.routed.get(routed).is_some()), "what a call holds is there");
+        assert_eq!(self.routed.iter().count(), held.len(), "each that passes routes is one call's");
+        for (index, pod) in self.pods.iter().enumerate().filter(|(_, pod)| pod.phase != PodPhase::Gone) {
+            let Some(routing) = &pod.routing else { continue };
+            for id in self.written.routes.iter().filter_map(|route| routing.router.find(&route.name)) {
+                let route = routing.router.get(id);
+                let here = || self.routed.iter().map(|(_, r)| r).filter(|r| r.pod.0 as usize == index && r.route == id);
+                let place = || format!("{} of {}", route.name(), pod.name);
+                if let Some(injector) = route.fault() {
+                    let faults = here().filter(|r| r.fault.as_ref().is_some_and(Fault::counts)).count();
+                    assert_eq!(injector.active() as usize, faults, "faults at {}", place());
+                }
+                if let Some(retry) = route.retry() {
+                    let attempts = || here().filter_map(|r| r.attempts.as_ref());
+                    assert_eq!(retry.active_requests() as usize, attempts().count(), "requests at {}", place());
+                    // The first attempt's end makes it a retry, until it ends with its last attempt.
+                    let retries = attempts().filter(|a| a.number() > 1).count();
+                    assert_eq!(retry.active_retries() as usize, retries, "retries at {}", place());
+                }
+            }
+        }
     }
 
     fn audit_connections(&self) {

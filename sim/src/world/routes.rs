@@ -52,7 +52,7 @@ impl Written {
 /// A balancer's routes, as it knows them, and its channels to what they lead to.
 #[derive(Debug)]
 pub(crate) struct Routing {
-    router: Router,
+    pub(super) router: Router,
     /// The channel to each cluster it has heard of.
     channels: Vec<(String, Id<Caller>)>,
     /// The same by the router's index of the cluster; none where a route leads to a cluster not heard of.
@@ -76,11 +76,11 @@ pub(crate) enum Part {
 /// Where a request that passes routes stands.
 pub(crate) struct Routed {
     /// Whose routes.
-    pod: PodId,
-    route: RouteId,
+    pub(super) pod: PodId,
+    pub(super) route: RouteId,
     cluster: ClusterId,
-    fault: Option<Fault>,
-    attempts: Option<Attempts>,
+    pub(super) fault: Option<Fault>,
+    pub(super) attempts: Option<Attempts>,
     step: Step,
 }
 
