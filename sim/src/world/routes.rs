@@ -149,9 +149,9 @@ impl World<'_> {
             let service = self.service(&service);
             let known = self.pods[pod.0 as usize].routing.as_ref().is_some_and(|r| r.limiter(service).is_some());
             if !known {
-                // Envoy's cluster for it is an ordinary one.
-                let config =
-                    ChannelConfig { policy: PolicyConfig::RoundRobin(Default::default()), ..Default::default() };
+                // Envoy's cluster for it is an ordinary one: its name is looked up as those of the servers are.
+                let policy = PolicyConfig::RoundRobin(Default::default());
+                let config = ChannelConfig { policy, resolver: self.balancer_channel().resolver, ..Default::default() };
                 let caller = self.new_caller(pod, Name::Headless(service), &config);
                 if let Some(routing) = &mut self.pods[pod.0 as usize].routing {
                     routing.limiters.push((service, caller));
