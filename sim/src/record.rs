@@ -31,9 +31,10 @@ impl World<'_> {
         let pods = parts.pods.iter().map(|p| {
             let total = of_deployment[p.deployment];
             let moments = &p.pod.moments;
-            // What lies behind the pod's end or the run's never came to be.
-            let resolvable =
-                moments.resolvable.filter(|at| *at < duration && moments.removed.is_none_or(|end| *at <= end));
+            // What lies behind the pod's end or the run's never came to be; unless its name still led to it when it was gone.
+            let resolvable = moments.resolvable.filter(|at| {
+                *at < duration && (moments.removed.is_none_or(|end| *at <= end) || moments.resolved.is_some())
+            });
             PodRecord {
                 name: p.pod.name.clone(),
                 deployment: p.deployment.to_owned(),
