@@ -5,7 +5,14 @@ mod common;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = std::env::args().nth(1).unwrap_or_else(|| "out/samples".to_owned());
-    for record in [common::headless(), common::three(), common::strategies(), common::hundred(), common::empty()] {
+    for record in [
+        common::headless(),
+        common::three(),
+        common::strategies(),
+        common::hundred(),
+        common::empty(),
+        common::canary(),
+    ] {
         let paths = reports::write(&std::path::Path::new(&dir).join(&record.scenario), &record)?;
         println!("{}", reports::terminal::table(&record, false));
         println!("{}\n{}\n", reports::verdict::sentence(&record), paths.index_html.display());

@@ -6,6 +6,7 @@
 //! | [`schema`](mod@schema) | that shape as JSON Schema, committed as `run.schema.json` |
 //! | [`measure`](mod@measure) | one number out of a strategy's record, as an expectation names it |
 //! | [`statistics`] | several seeds: intervals, paired differences, "no difference found" |
+//! | [`canary`] | after how many requests a canary's errors tell |
 //! | [`verdict`] | the record in one sentence |
 //! | [`terminal`] | the table and the expectations as text |
 //! | [`html`] | the report: one self-contained page |
@@ -14,6 +15,7 @@
 //!
 //! `summary` (the figures the table, the verdict and the page share) and `number` (how figures are spelt) are inside.
 
+pub mod canary;
 pub mod html;
 pub mod json;
 pub mod measure;

@@ -6,7 +6,9 @@
 //! what happened before. Pods are those that existed at some time in it.
 
 use crate::number::short;
-use crate::record::{Latency, LoadRecord, PodRecord, Requests, Role, SplitPart, StrategyRecord, Times};
+use crate::record::{
+    DeploymentRecord, Latency, LoadRecord, PodRecord, Requests, Role, SplitPart, StrategyRecord, Times,
+};
 
 /// Every metric [`measure`] knows.
 pub const METRICS: &[&str] = &[
@@ -45,6 +47,15 @@ pub const METRICS: &[&str] = &[
     "time_to_traffic_s.max",
     "first_request_s.min",
     "first_request_s.max",
+    "deployment.requests",
+    "deployment.ok",
+    "deployment.failed",
+    "deployment.error_rate",
+    "deployment.share",
+    "deployment.latency_ms.p50",
+    "deployment.latency_ms.p99",
+    "detect.requests",
+    "error_budget.burned",
 ];
 
 /// Which pods of the deployments.
@@ -84,7 +95,9 @@ impl Measure {
         if let Some(load) = &self.load {
             words.push_str(&format!(" of load {load}"));
         }
-        if is_of_pods(&self.metric) {
+        if is_of_deployments(&self.metric) {
+            words.push_str(&format!(" of {}", self.deployments.join(" and ")));
+        } else if is_of_pods(&self.metric) {
             let which = match self.pods {
                 Pods::All => "",
                 Pods::Initial => "initial ",
@@ -113,9 +126,23 @@ impl Measure {
 
 /// Whether a metric is about the pods of deployments rather than the whole run.
 fn is_of_pods(metric: &str) -> bool {
-    let of_run =
-        ["requests.", "goodput_per_s", "latency_ms.", "node_hops.", "connections.", "splits.", "configuration_s."];
+    let of_run = [
+        "requests.",
+        "goodput_per_s",
+        "latency_ms.",
+        "node_hops.",
+        "connections.",
+        "splits.",
+        "configuration_s.",
+        "error_budget.",
+        "attempts_per_request",
+    ];
     !of_run.iter().any(|prefix| metric.starts_with(prefix))
+}
+
+/// Whether a metric is about what became of the requests that reached a deployment.
+fn is_of_deployments(metric: &str) -> bool {
+    metric.starts_with("deployment.") || metric.starts_with("detect.")
 }
 
 /// Measures; `None` where there is nothing to measure (no pods, no requests, a pod that never got one) and for a
@@ -129,7 +156,9 @@ pub fn measure(strategy: &StrategyRecord, times: Times, what: &Measure) -> Optio
         Some(_) if what.from_s.is_some() || what.until_s.is_some() => return None,
         Some(name) => Some(strategy.loads.iter().find(|load| load.name == *name)?),
     };
-    if is_of_pods(&what.metric) {
+    if is_of_deployments(&what.metric) {
+        of_deployments(strategy, window, what)
+    } else if is_of_pods(&what.metric) {
         of_pods(strategy, window, load, what)
     } else if let Some(load) = load {
         of_requests(&load.requests, &load.latency_ms, times, &what.metric)
@@ -199,6 +228,7 @@ fn error_rate(failed: u64, ended: u64) -> Option<f64> {
 fn of_run(s: &StrategyRecord, times: Times, metric: &str) -> Option<f64> {
     let after_ok = |value: f64| (s.requests.ok > 0).then_some(value);
     match metric {
+        "error_budget.burned" => s.error_budget_burned,
         "node_hops.mean" => after_ok(s.node_hops.mean),
         "node_hops.max" => after_ok(f64::from(s.node_hops.max)),
         "connections.opened" => Some(s.connections.opened as f64),
@@ -246,6 +276,42 @@ fn of_window(s: &StrategyRecord, window: Window, metric: &str) -> Option<f64> {
         "requests.failed" => Some(failed as f64),
         "requests.error_rate" => error_rate(failed, ok + failed),
         "goodput_per_s" => Some(window.seconds(&t.ok)).filter(|s| *s > 0.0).map(|seconds| ok as f64 / seconds),
+        _ => None,
+    }
+}
+
+/// Of all the deployments named together; a latency is that of the slowest.
+fn of_deployments(s: &StrategyRecord, window: Window, what: &Measure) -> Option<f64> {
+    let selected: Vec<&DeploymentRecord> =
+        s.deployments.iter().filter(|d| what.deployments.contains(&d.name)).collect();
+    if selected.is_empty() {
+        return None;
+    }
+    let cut = what.from_s.is_some() || what.until_s.is_some();
+    // Without a window the record's own count, which goes by when a request was issued.
+    let count = |d: &DeploymentRecord, whole: u64, series: fn(&DeploymentRecord) -> &[u32]| {
+        if cut { window.sum(series(d)) } else { whole }
+    };
+    let requests_of = |d: &DeploymentRecord| count(d, d.requests, |d| &d.timeline.requests);
+    let requests = selected.iter().fold(0u64, |sum, d| sum.saturating_add(requests_of(d)));
+    let failed = selected.iter().fold(0u64, |sum, d| sum.saturating_add(count(d, d.failed, |d| &d.timeline.failed)));
+    let slowest = |pick: fn(&DeploymentRecord) -> f64| {
+        selected.iter().filter(|d| d.ok > 0 && !cut).map(|d| pick(d)).reduce(f64::max)
+    };
+    match what.metric.as_str() {
+        "deployment.requests" => Some(requests as f64),
+        "deployment.ok" => Some(requests.saturating_sub(failed) as f64),
+        "deployment.failed" => Some(failed as f64),
+        "deployment.error_rate" => error_rate(failed, requests),
+        "deployment.share" => {
+            let of_services = s.deployments.iter().filter(|d| selected.iter().any(|one| one.service == d.service));
+            let all = of_services.fold(0u64, |sum, d| sum.saturating_add(requests_of(d)));
+            (all > 0).then(|| requests as f64 / all as f64)
+        }
+        "deployment.latency_ms.p50" => slowest(|d| d.latency_ms.p50),
+        "deployment.latency_ms.p99" => slowest(|d| d.latency_ms.p99),
+        // The one that is found first.
+        "detect.requests" if !cut => selected.iter().filter_map(|d| d.detect_requests).min().map(|n| n as f64),
         _ => None,
     }
 }
@@ -349,7 +415,8 @@ pub fn jain(requests: &[u64]) -> f64 {
 mod tests {
     use super::*;
     use crate::record::{
-        ConfigurationRecord, Connections, Hops, Latency, Learnt, Requests, Role, SplitRecord, Timeline,
+        ConfigurationRecord, Connections, DeploymentLatency, DeploymentTimeline, Hops, Latency, Learnt, Requests, Role,
+        SplitRecord, Timeline,
     };
 
     fn pod(name: &str, created_s: f64, first_request_s: Option<f64>) -> PodRecord {
@@ -383,6 +450,22 @@ mod tests {
             requests,
             requests_per_pod: requests_per_pod.to_vec(),
             ..LoadRecord::default()
+        }
+    }
+
+    /// Two buckets of requests and failures.
+    fn deployment(name: &str, requests: [u32; 2], failed: [u32; 2], p99: f64) -> DeploymentRecord {
+        let sum = |series: [u32; 2]| u64::from(series[0] + series[1]);
+        DeploymentRecord {
+            name: name.to_owned(),
+            service: "server".to_owned(),
+            requests: sum(requests),
+            ok: sum(requests) - sum(failed),
+            failed: sum(failed),
+            detect_requests: (failed[1] > 0).then_some(11),
+            latency_ms: DeploymentLatency { p50: p99 / 2.0, p99, ..DeploymentLatency::default() },
+            timeline: DeploymentTimeline { requests: requests.into(), failed: failed.into(), p99_ms: Vec::new() },
+            ..DeploymentRecord::default()
         }
     }
 
@@ -421,6 +504,12 @@ mod tests {
                     ..load("preview", [20, 19, 0], [4, 4, 2, 0])
                 },
             ],
+            error_budget_burned: Some(2.5),
+            deployments: vec![
+                deployment("server", [80, 20], [2, 0], 4.0),
+                deployment("canary", [15, 5], [10, 5], 9.0),
+                DeploymentRecord { service: "other".to_owned(), ..deployment("other", [7, 7], [0, 0], 1.0) },
+            ],
             pods: vec![
                 pod("server-0", 0.0, Some(0.1)),
                 pod("server-1", 0.0, Some(0.2)),
@@ -453,7 +542,9 @@ mod tests {
     #[test]
     fn every_listed_metric_is_handled() {
         for metric in METRICS {
-            assert!(of(metric, Pods::All, None, None).is_some(), "{metric}");
+            let deployments = ["server", "canary"].map(str::to_owned).to_vec();
+            let what = Measure { metric: (*metric).to_owned(), deployments, ..Measure::default() };
+            assert!(measure(&strategy(), RUN, &what).is_some(), "{metric}");
         }
         assert_eq!(of("latency_ms.p98", Pods::All, None, None), None);
         assert_eq!(of("share.median", Pods::All, None, None), None);
@@ -584,6 +675,36 @@ mod tests {
         is("splits.effective_error.max", 0.09);
         is("splits.measured_error.max", 0.09);
         is("configuration_s.max", 2.5);
+    }
+
+    #[test]
+    fn deployments_are_told_apart() {
+        let of = |metric: &str, names: &[&str], from_s| {
+            let deployments = names.iter().map(|&name| name.to_owned()).collect();
+            let what = Measure { metric: format!("deployment.{metric}"), deployments, from_s, ..Measure::default() };
+            measure(&strategy(), RUN, &what)
+        };
+        // 15 of 20 at the canary; 20 of 100 + 20 requests.
+        assert_eq!(of("error_rate", &["canary"], None), Some(0.75));
+        assert_eq!(of("share", &["canary"], None), Some(20.0 / 120.0));
+        assert_eq!(of("share", &["canary"], Some(1.0)), Some(0.2));
+        assert_eq!(of("ok", &["canary"], Some(1.0)), Some(0.0));
+        // 17 of 120 together.
+        assert_eq!(of("failed", &["server", "canary"], None), Some(17.0));
+        assert_eq!(of("error_rate", &["server", "canary"], None), Some(17.0 / 120.0));
+        assert_eq!(of("latency_ms.p99", &["server", "canary"], None), Some(9.0));
+        assert_eq!(of("latency_ms.p99", &["server"], Some(1.0)), None, "a distribution cannot be cut");
+        assert_eq!(of("share", &["other"], None), Some(1.0), "alone in its service");
+        assert_eq!(of("requests", &["client"], None), None);
+        let detect = |name: &str| {
+            let deployments = vec![name.to_owned()];
+            measure(
+                &strategy(),
+                RUN,
+                &Measure { metric: "detect.requests".to_owned(), deployments, ..Measure::default() },
+            )
+        };
+        assert_eq!((detect("canary"), detect("server")), (Some(11.0), None), "stable is not the one that is worse");
     }
 
     #[test]

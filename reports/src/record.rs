@@ -111,6 +111,13 @@ pub struct StrategyRecord {
     /// The same by load, in the scenario's order; empty in records of before this field.
     #[serde(default)]
     pub loads: Vec<LoadRecord>,
+    /// The part of the error budget that failed requests used up, 1 is all of it: failed over what the loads' `slo` allows
+    /// of their ended requests. `null` if nothing ended, and in records of before this field.
+    #[serde(default)]
+    pub error_budget_burned: Option<f64>,
+    /// The deployments that answer, in the scenario's order: stable against canary. Empty in records of before this field.
+    #[serde(default)]
+    pub deployments: Vec<DeploymentRecord>,
     /// Every pod that ever existed, in order of creation.
     pub pods: Vec<PodRecord>,
     /// What share each target of a route got, by route and configuration.
@@ -332,6 +339,60 @@ pub struct PodRecord {
     pub first_request_s: Option<f64>,
     /// It was gone.
     pub removed_s: Option<f64>,
+}
+
+/// What became of the requests that reached a deployment. A request is the deployment's whose pod its last attempt reached;
+/// through a proxy that is the pod that answers the proxy. One that reached no server is nobody's.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DeploymentRecord {
+    /// `server-canary`.
+    pub name: String,
+    /// The called service that selects it, the first of several; where none does, because only routes lead to it, the first
+    /// that is called.
+    pub service: String,
+    /// Its pods' part in the run.
+    pub role: Role,
+    /// Requests that reached it, issued after the warm-up, and ended: `ok` and `failed`.
+    pub requests: u64,
+    /// Of these ended OK.
+    pub ok: u64,
+    /// Ended with any other status, whoever gave it: the pod, a cut connection, a deadline.
+    pub failed: u64,
+    /// `failed` over `requests`; `null` without requests.
+    pub error_rate: Option<f64>,
+    /// Its part of the requests that reached a deployment of its service, 0 to 1.
+    pub share: f64,
+    /// After how many requests to the service its error rate is told from that of the service's other deployments, with 95 %
+    /// power at 5 % significance; `null` if it is not higher, or too little to tell.
+    pub detect_requests: Option<u64>,
+    /// Latency of those that ended OK, to 1 %.
+    pub latency_ms: DeploymentLatency,
+    /// The same by bucket.
+    pub timeline: DeploymentTimeline,
+}
+
+/// Milliseconds. All zero if nothing ended OK.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DeploymentLatency {
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 90th percentile.
+    pub p90: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// Series with one value per bucket, in which the request ended; the warm-up is in them.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DeploymentTimeline {
+    /// Requests that reached it and ended.
+    pub requests: Vec<u32>,
+    /// Of these failed.
+    pub failed: Vec<u32>,
+    /// 99th percentile of the latency of the others, in milliseconds; `null` where there are none.
+    pub p99_ms: Vec<Option<f64>>,
 }
 
 /// Series with one value per bucket of `interval_s`; bucket i covers i·interval_s up to (i+1)·interval_s. The warm-up is in them.

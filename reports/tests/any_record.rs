@@ -91,34 +91,66 @@ fn load(number: BoxedStrategy<f64>) -> impl Strategy<Value = LoadRecord> {
         })
 }
 
+fn deployment(number: BoxedStrategy<f64>) -> impl Strategy<Value = DeploymentRecord> {
+    let counts = || vec(prop_oneof![0..50u32, Just(u32::MAX)], 0..6);
+    let timeline = (counts(), counts(), vec(option::of(number.clone()), 0..6));
+    ((word(), word()), (count(), count(), count()), vec(number.clone(), 6), timeline).prop_map(
+        |((name, service), (requests, ok, failed), n, (of_buckets, failed_of_buckets, p99_ms))| DeploymentRecord {
+            name,
+            service,
+            role: Role::Server,
+            requests,
+            ok,
+            failed,
+            error_rate: Some(n[0]).filter(|rate| *rate > 1.0),
+            share: n[1],
+            detect_requests: Some(failed).filter(|n| *n > 0),
+            latency_ms: DeploymentLatency { mean: n[2], p50: n[3], p90: n[4], p99: n[5] },
+            timeline: DeploymentTimeline { requests: of_buckets, failed: failed_of_buckets, p99_ms },
+        },
+    )
+}
+
 fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord> {
     (
         (word(), word(), count(), count(), count()),
         (vec(number.clone(), 9), vec((number.clone(), number.clone()), 0..6), vec((word(), word(), count()), 0..3)),
-        (vec(pod(number.clone()), 0..16), timeline(number.clone()), vec(load(number), 0..4)),
+        (
+            vec(deployment(number.clone()), 0..4),
+            vec(pod(number.clone()), 0..16),
+            timeline(number.clone()),
+            vec(load(number), 0..4),
+        ),
     )
-        .prop_map(|((name, summary, started, ok, failed), (n, quantiles, errors), (pods, timeline, loads))| {
-            StrategyRecord {
-                name,
-                summary,
-                requests: Requests { started, ok, failed },
-                errors: errors.into_iter().map(|(code, reason, count)| ErrorCount { code, reason, count }).collect(),
-                latency_ms: Latency { mean: n[0], p50: n[1], p90: n[2], p99: n[3], p999: n[4], max: n[5] },
-                latency_quantiles: quantiles
-                    .into_iter()
-                    .map(|(quantile, ms)| Quantile { quantile: quantile / 200.0, ms })
-                    .collect(),
-                node_hops: Hops { mean: n[6], max: 3 },
-                connections: Connections { opened: started, closed: ok, goaways: failed, peak: started },
-                imbalance: n[7],
-                jain: n[8],
-                splits: Vec::new(),
-                configurations: Vec::new(),
-                loads,
-                pods,
-                timeline,
-            }
-        })
+        .prop_map(
+            |((name, summary, started, ok, failed), (n, quantiles, errors), (deployments, pods, timeline, loads))| {
+                StrategyRecord {
+                    name,
+                    summary,
+                    requests: Requests { started, ok, failed },
+                    errors: errors
+                        .into_iter()
+                        .map(|(code, reason, count)| ErrorCount { code, reason, count })
+                        .collect(),
+                    latency_ms: Latency { mean: n[0], p50: n[1], p90: n[2], p99: n[3], p999: n[4], max: n[5] },
+                    latency_quantiles: quantiles
+                        .into_iter()
+                        .map(|(quantile, ms)| Quantile { quantile: quantile / 200.0, ms })
+                        .collect(),
+                    node_hops: Hops { mean: n[6], max: 3 },
+                    connections: Connections { opened: started, closed: ok, goaways: failed, peak: started },
+                    imbalance: n[7],
+                    jain: n[8],
+                    error_budget_burned: Some(n[8]).filter(|part| *part > 1.0),
+                    deployments,
+                    splits: Vec::new(),
+                    configurations: Vec::new(),
+                    loads,
+                    pods,
+                    timeline,
+                }
+            },
+        )
 }
 
 fn held() -> impl Strategy<Value = Held> {

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{empty, headless, hundred, strategies, three};
+use common::{canary, empty, headless, hundred, strategies, three};
 use reports::html::render;
 use reports::record::{LoadRecord, Requests, RunRecord};
 use reports::terminal::table;
 
 fn all() -> Vec<RunRecord> {
-    vec![headless(), three(), strategies(), hundred(), empty()]
+    vec![headless(), three(), strategies(), hundred(), empty(), canary()]
 }
 
 #[test]
@@ -216,4 +216,20 @@ fn an_expectation_does_not_say_its_strategy_twice() {
     record.expectations[1].text = "sidecar: new pods get traffic".to_owned();
     assert!(render(&record).contains("<b>sidecar</b> new pods get traffic <span"));
     assert!(table(&record, false).contains("✓ sidecar: new pods get traffic\n"));
+}
+
+#[test]
+fn deployments_of_a_service_are_drawn_against_each_other() {
+    let html = render(&canary()).replace('\u{a0}', " ");
+    assert!(html.contains("Of the requests that server answered, server 90 % and server-canary 10 %."), "{html}");
+    assert!(html.contains(">0 % at server and 2") && html.contains(" % at server-canary of the requests failed."));
+    assert!(html.contains("<caption>Who answered the requests to server</caption>"));
+    // 25 % of a tenth: ln 0.05 / ln(1 − 0.025) = 118.3.
+    assert!(html.contains("<th scope=\"col\">told after</th>") && html.contains("<td class=\"n\">119</td></tr>"));
+    assert!(html.contains("gets 50 %, 33.3 %, 25 %, 20 %, 10 %;"));
+    // One deployment has nobody to be compared with.
+    let mut alone = canary();
+    alone.strategies[0].deployments.truncate(1);
+    let html = render(&alone);
+    assert!(!html.contains("Who answered") && !html.contains("that server answered"));
 }

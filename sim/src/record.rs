@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use lb_core::Nanos;
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
-    self, ConfigurationRecord, EventRecord, ExpectationRecord, Hops, LoadRecord, PodRecord, Quantile, RECORD_VERSION,
-    RunRecord, SplitPart, SplitRecord, StrategyRecord, Times,
+    self, ConfigurationRecord, DeploymentLatency, DeploymentRecord, EventRecord, ExpectationRecord, Hops, Latency,
+    LoadRecord, PodRecord, Quantile, RECORD_VERSION, RunRecord, SplitPart, SplitRecord, StrategyRecord, Times,
 };
 use scenarios::{Expect, Load, Metric, PodSet, Scenario};
 
 use crate::Options;
-use crate::world::{Role, Split, Tally, World};
+use crate::world::{Latencies, OfDeployment, Role, Split, Tally, World};
 
 impl World<'_> {
     /// What happened, as the record has it.
     pub(crate) fn record(self) -> StrategyRecord {
         let duration = self.duration();
         let parts = self.into_parts();
-        let recorder = parts.recorder;
+        let mut recorder = parts.recorder;
         let warm_up = recorder.warm_up_buckets();
         let after = |series: &[u32]| series.iter().skip(warm_up).map(|&n| u64::from(n)).sum();
         let servers = parts.pods.iter().filter(|p| p.role == Role::Server);
@@ -65,6 +65,12 @@ impl World<'_> {
         let mut timeline = recorder.timeline;
         timeline.requests_per_pod = parts.pods.iter().map(|p| p.pod.series.clone()).collect();
         let all = Tally::sum(&recorder.loads);
+        let deployments = deployments(parts.scenario, &parts.servers, &mut recorder.deployments, &all);
+        // Loads may have objectives of their own: what is allowed is the sum of what each allows.
+        let ended = |tally: &Tally| tally.requests.ok + tally.requests.failed;
+        let of_loads = recorder.loads.iter().zip(&parts.scenario.loads);
+        let allowed: f64 = of_loads.map(|(tally, load)| ended(tally) as f64 * (1.0 - load.slo)).sum();
+        let error_budget_burned = (allowed > 0.0).then(|| all.requests.failed as f64 / allowed);
         let ok = all.requests.ok;
         let by_load = |(i, (load, tally)): (usize, (&Load, &Tally))| LoadRecord {
             name: load.name().to_owned(),
@@ -94,6 +100,8 @@ impl World<'_> {
             imbalance: reports::measure::imbalance(&called),
             jain: reports::measure::jain(&called),
             loads: parts.scenario.loads.iter().zip(&recorder.loads).enumerate().map(by_load).collect(),
+            error_budget_burned,
+            deployments,
             pods: pods.collect(),
             splits: parts.splits.iter().map(split).collect(),
             configurations: recorder
@@ -121,6 +129,68 @@ fn split(split: &Split) -> SplitRecord {
         until_s: split.until.unwrap_or(split.from).as_secs_f64(),
         parts: parts.collect(),
     }
+}
+
+/// What became of the requests that reached each of the deployments that answer.
+fn deployments(
+    scenario: &Scenario,
+    servers: &[(usize, &str)],
+    counted: &mut [OfDeployment],
+    run: &Tally,
+) -> Vec<DeploymentRecord> {
+    let called = scenario.called();
+    // One that only routes lead to answers what clients call.
+    let selecting = |name: &str| called.iter().find(|s| s.deployments.iter().any(|d| d == name)).or(called.first());
+    let service = |name: &str| selecting(name).map(|s| s.name.clone());
+    let mut records: Vec<DeploymentRecord> = Vec::new();
+    for &(index, name) in servers {
+        let of = std::mem::take(&mut counted[index]);
+        let latency_ms = match &of.latencies {
+            _ if of.ok == 0 => DeploymentLatency::default(),
+            // All requests are of the one deployment.
+            None => {
+                let Latency { mean, p50, p90, p99, .. } = run.latency_ms();
+                DeploymentLatency { mean, p50, p90, p99 }
+            }
+            Some(Latencies { all, sum, .. }) => {
+                let percentile = |q| Nanos(all.value_at_quantile(q)).as_millis_f64();
+                let mean = *sum as f64 / 1e6 / of.ok as f64;
+                DeploymentLatency { mean, p50: percentile(0.5), p90: percentile(0.9), p99: percentile(0.99) }
+            }
+        };
+        let requests = of.ok + of.failed;
+        records.push(DeploymentRecord {
+            name: name.to_owned(),
+            service: service(name).unwrap_or_default(),
+            role: record::Role::Server,
+            requests,
+            ok: of.ok,
+            failed: of.failed,
+            error_rate: (requests > 0).then(|| of.failed as f64 / requests as f64),
+            share: 0.0,
+            detect_requests: None,
+            latency_ms,
+            timeline: of.timeline,
+        });
+    }
+    let mut of_service: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for record in &records {
+        let (requests, failed) = of_service.entry(record.service.clone()).or_default();
+        *requests += record.requests;
+        *failed += record.failed;
+    }
+    for record in &mut records {
+        let (all, failed) = of_service[&record.service];
+        record.share = if all == 0 { 0.0 } else { record.requests as f64 / all as f64 };
+        let others = all - record.requests;
+        if others > 0
+            && let Some(rate) = record.error_rate
+        {
+            let usual = (failed - record.failed) as f64 / others as f64;
+            record.detect_requests = reports::canary::requests_to_detect(record.share, usual, rate);
+        }
+    }
+    records
 }
 
 /// The record of a run from its strategies'.

@@ -6,6 +6,7 @@
 //! | `gallery`, `thumb` | a card a scenario, and the picture on it |
 //! | `tables`, `loads` | expectations, comparison, pods, events; figures by load |
 //! | `percentile`, `requests`, `latency`, `counts`, `shares`, `stages` | a plot each, with its finding |
+//! | `deployments` | stable against canary, where several deployments answer a service |
 //! | `figure` | a plot with its caption |
 //! | `time`, `axis` | the shared time axis with its event track; scales, ticks, labels that keep apart |
 //! | `canvas`, `colour`, `text` | SVG through plotters, fixed colours, escaping |
@@ -14,6 +15,7 @@ mod axis;
 mod canvas;
 mod colour;
 mod counts;
+mod deployments;
 mod figure;
 mod gallery;
 mod latency;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::axis::end_label_room;
 use super::colour::{series_rules, variables};
 use super::requests::{Shared, pod_label};
-use super::text::{escape, escape_lines, keep_units};
-use super::{counts, latency, loads, percentile, requests, shares, splits, stages, tables};
+use super::text::{escape, escape_lines, keep_units, shorten};
+use super::{counts, deployments, latency, loads, percentile, requests, shares, splits, stages, tables};
 use crate::number::{count, plural, short};
 use crate::record::{Role, RunRecord, StrategyRecord};
 use crate::summary::{self, PATIENCE_S};
@@ -106,7 +106,8 @@ fn navigation(record: &RunRecord) -> String {
 fn shared(record: &RunRecord) -> Shared {
     let strategies = record.strategies.len().max(1);
     let drawn = || record.strategies.iter().flat_map(|s| &s.pods).filter(|p| p.role != Role::Client);
-    let labels: Vec<String> = drawn().map(pod_label).collect();
+    let names = record.strategies.iter().flat_map(|s| &s.deployments).map(|d| shorten(&d.name, 16));
+    let labels: Vec<String> = drawn().map(pod_label).chain(names).collect();
     let most_pods = record.strategies.iter().map(|s| s.pods.len().clamp(1, 12)).max().unwrap_or(1);
     Shared {
         label_room: end_label_room(labels.iter().map(String::as_str)),
@@ -121,6 +122,7 @@ fn strategy(record: &RunRecord, s: &StrategyRecord, index: usize, shared: Shared
         escape(&s.name),
         escape(&s.summary)
     );
+    let split = deployments::figures(record, s, shared);
     let main = [
         requests::figure(record, s, Role::Server, shared),
         latency::figure(record, s, shared),
@@ -130,7 +132,9 @@ fn strategy(record: &RunRecord, s: &StrategyRecord, index: usize, shared: Shared
     ];
     let side = [shares::figure(record, s), stages::figure(record, s)];
     let drawn = main.iter().chain(&side).flatten().count();
-    main.iter().flatten().for_each(|figure| html.push_str(&figure.html()));
+    let drawn = drawn + split.len();
+    let (first, others) = main.split_at(1);
+    first.iter().flatten().chain(&split).chain(others.iter().flatten()).for_each(|f| html.push_str(&f.html()));
     html.push_str("</div>\n<div>\n");
     side.iter().flatten().for_each(|figure| html.push_str(&figure.html()));
     if drawn == 0 {
@@ -139,6 +143,7 @@ fn strategy(record: &RunRecord, s: &StrategyRecord, index: usize, shared: Shared
     html.push_str("</div>\n</div>\n");
     html.push_str(&splits::table(s));
     html.push_str(&loads::table(s));
+    html.push_str(&deployments::table(s));
     html.push_str(&tables::errors(s));
     let rows = (1_200 / record.strategies.len().max(1)).clamp(20, 200);
     let _ = write!(

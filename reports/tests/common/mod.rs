@@ -162,6 +162,8 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         splits: Vec::new(),
         configurations: Vec::new(),
         loads: Vec::new(),
+        error_budget_burned: Some(failed as f64 / (total.max(1) as f64 * 0.001)),
+        deployments: Vec::new(),
         pods,
         timeline,
     }
@@ -408,4 +410,33 @@ pub(crate) fn empty() -> RunRecord {
     let mut r = record("empty", "What is in nothing?", vec![]);
     r.events.clear();
     r
+}
+
+/// A canary that fails a part of what it gets, beside a stable deployment.
+pub(crate) fn canary() -> RunRecord {
+    let mut record = headless();
+    record.scenario = "canary".to_owned();
+    for s in &mut record.strategies {
+        let of = |name: &str, part: u32, failing: u32| {
+            let requests: Vec<u32> = s.timeline.ok.iter().map(|n| n * part / 10).collect();
+            let failed: Vec<u32> = requests.iter().map(|n| n * failing / 100).collect();
+            let sum = |series: &[u32]| series.iter().map(|&n| u64::from(n)).sum::<u64>();
+            let (all, bad) = (sum(&requests), sum(&failed));
+            DeploymentRecord {
+                name: name.to_owned(),
+                service: "server".to_owned(),
+                requests: all,
+                ok: all - bad,
+                failed: bad,
+                error_rate: Some(bad as f64 / all as f64),
+                share: f64::from(part) / 10.0,
+                detect_requests: reports::canary::requests_to_detect(0.1, 0.0, f64::from(failing) / 100.0),
+                latency_ms: DeploymentLatency { mean: 11.0, p50: 10.0, p90: 20.0, p99: 30.0 },
+                timeline: DeploymentTimeline { p99_ms: vec![Some(30.0); requests.len()], requests, failed },
+                ..DeploymentRecord::default()
+            }
+        };
+        s.deployments = vec![of("server", 9, 0), of("server-canary", 1, 25)];
+    }
+    record
 }

@@ -12,6 +12,8 @@ pub struct Metric {
     pub meaning: &'static str,
     /// Whether it is measured on selected pods: `deployment` and `pods` choose them. Else it is of the whole run.
     pub of_pods: bool,
+    /// Whether it is measured on the requests that reached a deployment: `deployment` chooses it.
+    pub of_deployments: bool,
     /// Whether `from` and `until` may narrow it to a part of the run.
     pub windowed: bool,
     /// Whether `load` may narrow it to the requests of one load.
@@ -28,7 +30,7 @@ impl Metric {
 }
 
 const fn of_run(name: &'static str, meaning: &'static str) -> Metric {
-    Metric { name, meaning, of_pods: false, windowed: false, by_load: false, of_callers: false }
+    Metric { name, meaning, of_pods: false, of_deployments: false, windowed: false, by_load: false, of_callers: false }
 }
 
 /// A fact of requests as such, whoever sent them.
@@ -53,6 +55,15 @@ const fn of_lives(name: &'static str, meaning: &'static str) -> Metric {
 /// The same of pods that call.
 const fn of_callers(name: &'static str, meaning: &'static str) -> Metric {
     Metric { of_callers: true, ..of_lives(name, meaning) }
+}
+
+const fn of_deployment(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { of_deployments: true, windowed: true, ..of_run(name, meaning) }
+}
+
+/// Of a distribution, which cannot be cut.
+const fn of_whole_deployment(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { of_deployments: true, ..of_run(name, meaning) }
 }
 
 /// Every metric, in the order of the documentation.
@@ -123,6 +134,30 @@ pub const METRICS: &[Metric] = &[
     ),
     of_lives("first_request_s.min", "when the first of the selected pods got its first request, in seconds of the run"),
     of_lives("first_request_s.max", "when the last of the selected pods got its first request, in seconds of the run"),
+    of_deployment("deployment.requests", "requests that reached the deployment and ended"),
+    of_deployment("deployment.ok", "of these those answered with OK"),
+    of_deployment("deployment.failed", "of these those that ended in any other way"),
+    of_deployment("deployment.error_rate", "failed over ended requests that reached the deployment, 0 to 1"),
+    of_deployment(
+        "deployment.share",
+        "the deployment's part of the requests that reached a deployment of its service, 0 to 1",
+    ),
+    of_whole_deployment(
+        "deployment.latency_ms.p50",
+        "median latency of the answered requests that reached the deployment, in milliseconds",
+    ),
+    of_whole_deployment(
+        "deployment.latency_ms.p99",
+        "latency that 99 % of the answered requests that reached the deployment stay within, in milliseconds",
+    ),
+    of_whole_deployment(
+        "detect.requests",
+        "requests to the service after which the deployment's higher error rate is told from the others' (95 % power, 5 % significance)",
+    ),
+    of_run(
+        "error_budget.burned",
+        "part of the error budget that failed requests used up: failed over what the loads' `slo` allows; 1 is all of it",
+    ),
 ];
 
 /// The JSON Schema of `metric`: one of the names, each with its meaning.

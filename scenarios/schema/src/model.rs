@@ -327,6 +327,9 @@ fn internal() -> Code {
 fn hello() -> String {
     "/hello.Hello/Say".into()
 }
+fn three_nines() -> f64 {
+    0.999
+}
 fn one_replica() -> u32 {
     1
 }
@@ -486,6 +489,9 @@ pub struct Load {
     /// Deadline of a request; none by default, as in gRPC.
     #[serde(default)]
     pub deadline: Option<Nanos>,
+    /// Part of its requests that are to succeed, the service level objective; the rest is the error budget. 0.999, our choice.
+    #[serde(default = "three_nines")]
+    pub slo: f64,
 }
 
 impl Load {
@@ -847,7 +853,7 @@ pub struct Expect {
     /// For metrics of requests: those of this load only.
     #[serde(default)]
     pub load: Option<String>,
-    /// For metrics of pods: whose. The called service's deployments by default; the calling ones for `goodput.jain`.
+    /// For metrics of pods and of deployments: whose. Those that answer by default; the calling ones for `goodput.jain`.
     #[serde(default)]
     pub deployment: Option<String>,
     /// For metrics of pods: which of them.

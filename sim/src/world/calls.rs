@@ -117,6 +117,8 @@ pub(crate) struct Call {
     pub(super) end: End,
     /// Where it stands if it passes routes.
     pub(super) routed: Id<Routed>,
+    /// The deployment of the server that it, or what was made for it, has reached.
+    pub(super) reached: Option<u32>,
     /// Pods on the way before this one.
     pub(super) stage: u8,
     /// Attempts before this one, where a route retries.
@@ -143,6 +145,7 @@ impl Call {
             phase: Phase::Waiting,
             end: End::Ok,
             routed: Id::NONE,
+            reached: None,
             stage: 0,
             attempt: 0,
             hops: 0,
@@ -159,6 +162,7 @@ impl Call {
             connection: Id::NONE,
             phase: Phase::Waiting,
             routed: Id::NONE,
+            reached: None,
             issued: now,
             picked_at: now,
             ..self.clone()
@@ -234,6 +238,9 @@ impl World<'_> {
             return; // the caller will notice that the connection is cut
         }
         pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
+        if self.deployments[pod.deployment].role == Role::Server {
+            call.reached = Some(pod.deployment as u32);
+        }
         if !pod.is_serving(now) {
             self.respond(id, End::NotServing);
         } else if pod.busy < pod.template.concurrency {
@@ -359,6 +366,7 @@ impl World<'_> {
         } else if let Some(parent) = self.calls.get_mut(call.parent) {
             if parent.routed.is_none() {
                 parent.hops = call.hops;
+                parent.reached = call.reached;
                 self.respond(call.parent, end);
             } else {
                 self.routed_call_ended(call.parent, &call);
@@ -391,12 +399,13 @@ impl World<'_> {
         call.end = end;
         let pod_still_has_it =
             matches!(before, Phase::Queued | Phase::Working) && self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
-        let call = if pod_still_has_it { call.clone() } else { self.calls.remove(id)? };
+        let mut call = if pod_still_has_it { call.clone() } else { self.calls.remove(id)? };
         self.release_routed(call.routed);
         match before {
             Phase::Waiting => self.stop_waiting(call.caller, id),
             Phase::Forwarded(child) => {
-                self.give_up(child, End::Cancelled);
+                // The parent ends first: how far its request came is the child's to say.
+                call.reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached);
             }
             _ => {}
         }

@@ -7,6 +7,7 @@ use scenarios::{Arrivals, Balancer, ConnectionUse, Load, ReachedBy};
 use super::callers::{Caller, Name};
 use super::calls::{Call, End};
 use super::deployments::Role;
+use super::recorder::Ended;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, Work, exp1, stream};
@@ -168,9 +169,10 @@ impl<'s> World<'s> {
     #[inline]
     pub(super) fn client_call_ended(&mut self, call: &Call, end: End) {
         let now = self.queue.now();
+        let Call { issued, hops, reached, .. } = *call;
         let Client { pod, load, caller, .. } = *self.client(call.client);
-        self.recorder.ended(load as usize, end, call.issued, now.since(call.issued), call.hops);
-        if end == End::Ok && self.recorder.counts(call.issued) {
+        self.recorder.ended(end, Ended { load, issued, latency: now.since(issued), hops, reached });
+        if end == End::Ok && self.recorder.counts(issued) {
             self.pods[pod.0 as usize].ok += 1;
         }
         if caller.is_none() {

@@ -66,7 +66,7 @@ use load::{Client, ClientId};
 use names::Service;
 use places::{Hop, Places};
 use pods::Pod;
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Latencies, OfDeployment, Recorder};
 use routes::{Part, Routed, Written};
 pub(crate) use splits::Split;
 pub(crate) use tally::Tally;
@@ -261,6 +261,8 @@ impl<'s> World<'s> {
         };
         world.deploy();
         world.start_autoscalers();
+        let is_server: Vec<bool> = world.deployments.iter().map(|d| d.role == Role::Server).collect();
+        world.recorder.tell_apart(&is_server);
         if let Some(delivery) = &strategy.delivery {
             world.queue.at(delivery.start, Event::Deliver);
         }
@@ -361,10 +363,13 @@ impl<'s> World<'s> {
             let learnt = names::learnt(self.strategy, deployment.role);
             PodPart { deployment: &deployment.spec.name, role: deployment.role, learnt, pod }
         });
+        let servers = deployments.iter().enumerate().filter(|(_, d)| d.role == Role::Server);
+        let servers = servers.map(|(index, d)| (index, d.spec.name.as_str())).collect();
         Parts {
             scenario: self.scenario,
             strategy: self.strategy,
             pods: pods.collect(),
+            servers,
             splits: self.splits,
             recorder: self.recorder,
         }
@@ -381,6 +386,8 @@ pub(crate) struct Parts<'s> {
     pub(crate) strategy: &'s Strategy,
     pub(crate) pods: Vec<PodPart<'s>>,
     pub(crate) splits: Vec<Split>,
+    /// Index and name of the deployments that answer.
+    pub(crate) servers: Vec<(usize, &'s str)>,
     pub(crate) recorder: Recorder,
 }
 

@@ -482,6 +482,7 @@ impl World<'_> {
         self.count_for_split(route, child);
         if let Some(parent) = self.calls.get_mut(id) {
             parent.hops = child.hops;
+            parent.reached = child.reached;
         }
         self.release(id);
         self.pass_back(id, child.end);
@@ -505,7 +506,10 @@ impl World<'_> {
             return;
         }
         call.phase = Phase::Forwarded(Id::NONE);
-        self.give_up(child, End::Cancelled);
+        let reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached);
+        if let Some(call) = self.calls.get_mut(id) {
+            call.reached = reached;
+        }
         self.end_routed(id, End::Deadline);
     }
 

@@ -38,7 +38,7 @@ impl Check<'_> {
         let Some(metric) = Metric::named(&expect.metric).filter(|_| self.sound(&at("metric"))) else { return };
         for (key, allowed) in [
             ("load", metric.by_load),
-            ("deployment", metric.of_pods),
+            ("deployment", metric.of_pods || metric.of_deployments),
             ("pods", metric.of_pods),
             ("from", metric.windowed),
             ("until", metric.windowed),
@@ -50,6 +50,12 @@ impl Check<'_> {
                         "is not counted by load",
                         "delete it, or choose a metric of requests such as `requests.failed`",
                     ),
+                    _ if metric.of_deployments && key == "pods" => {
+                        ("is of a deployment's requests", "delete it; `deployment` chooses whose")
+                    }
+                    _ if metric.of_deployments => {
+                        ("is of the whole run", "delete it, or choose a count such as `deployment.failed`")
+                    }
                     (true, _) if metric.of_callers => ("is counted over the whole run", "delete it"),
                     (true, _) => ("is of a pod's whole life", "delete it; `pods` chooses whose"),
                     (false, true) => ("is of the whole run", "delete it, or choose a metric such as `requests.failed`"),

@@ -95,6 +95,10 @@ impl Check<'_> {
             let rule = format!("`rate` is {}; it must be at most 1000000000/s", open.rate);
             self.problem(&at("open.rate"), rule, "time is counted in nanoseconds");
         }
+        if !(load.slo > 0.0 && load.slo < 1.0) {
+            let rule = format!("`slo` is {}; it must be above 0 and below 1", load.slo);
+            self.problem(&at("slo"), rule, "write 0.999 for one failure in a thousand");
+        }
         if let Some(deadline) = load.deadline {
             let hint = "leave it out for requests that wait as long as it takes";
             self.at_least(&at("deadline"), deadline, SHORTEST_DEADLINE, hint);
