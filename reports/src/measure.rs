@@ -30,6 +30,8 @@ pub const METRICS: &[&str] = &[
     "connections.closed",
     "connections.goaways",
     "connections.peak",
+    "connections.opened_per_s.peak",
+    "attempts_per_request",
     "splits.effective_error.max",
     "splits.measured_error.max",
     "configuration_s.max",
@@ -162,6 +164,8 @@ pub fn measure(strategy: &StrategyRecord, times: Times, what: &Measure) -> Optio
         of_pods(strategy, window, load, what)
     } else if let Some(load) = load {
         of_requests(&load.requests, &load.latency_ms, times, &what.metric)
+    } else if matches!(what.metric.as_str(), "connections.opened_per_s.peak" | "attempts_per_request") {
+        of_timeline(strategy, window, &what.metric)
     } else if what.from_s.is_none() && what.until_s.is_none() {
         of_run(strategy, times, &what.metric)
     } else {
@@ -207,8 +211,12 @@ impl Window {
 
     /// Seconds that the buckets of a series inside cover; the last may be shorter than the others.
     fn seconds(self, series: &[u32]) -> f64 {
-        let width = |b: usize| self.interval_s.min(self.duration_s - b as f64 * self.interval_s).max(0.0);
-        (0..series.len()).filter(|&b| self.holds(b)).map(width).sum()
+        (0..series.len()).filter(|&b| self.holds(b)).map(|b| self.width(b)).sum()
+    }
+
+    /// Of bucket `b`, in seconds.
+    fn width(&self, b: usize) -> f64 {
+        self.interval_s.min(self.duration_s - b as f64 * self.interval_s).max(0.0)
     }
 }
 
@@ -276,6 +284,25 @@ fn of_window(s: &StrategyRecord, window: Window, metric: &str) -> Option<f64> {
         "requests.failed" => Some(failed as f64),
         "requests.error_rate" => error_rate(failed, ok + failed),
         "goodput_per_s" => Some(window.seconds(&t.ok)).filter(|s| *s > 0.0).map(|seconds| ok as f64 / seconds),
+        _ => None,
+    }
+}
+
+/// What only the timeline has, with a window or without.
+fn of_timeline(s: &StrategyRecord, window: Window, metric: &str) -> Option<f64> {
+    let t = &s.timeline;
+    match metric {
+        "connections.opened_per_s.peak" => {
+            let rates = (0..t.opened.len()).filter(|&b| window.holds(b)).map(|b| (t.opened[b], window.width(b)));
+            largest(rates.filter(|(_, width)| *width > 0.0).map(|(opened, width)| f64::from(opened) / width))
+        }
+        // Retries show here, and so do attempts that their callers have given up.
+        "attempts_per_request" => {
+            let servers = s.pods.iter().enumerate().filter(|(_, pod)| pod.role == Role::Server);
+            let attempts = servers.fold(0u64, |sum, (i, _)| sum.saturating_add(requests_in(s, i, window)));
+            let started = window.sum(&t.started);
+            (started > 0).then(|| attempts as f64 / started as f64)
+        }
         _ => None,
     }
 }
@@ -415,8 +442,8 @@ pub fn jain(requests: &[u64]) -> f64 {
 mod tests {
     use super::*;
     use crate::record::{
-        ConfigurationRecord, Connections, DeploymentLatency, DeploymentTimeline, Hops, Latency, Learnt, Requests, Role,
-        SplitRecord, Timeline,
+        ConfigurationRecord, Connections, DeploymentLatency, DeploymentTimeline, Hops, Interventions, Latency, Learnt,
+        Requests, Role, SplitRecord, Timeline,
     };
 
     fn pod(name: &str, created_s: f64, first_request_s: Option<f64>) -> PodRecord {
@@ -424,7 +451,7 @@ mod tests {
             name: name.to_owned(),
             version: String::new(),
             deployment: name.split('-').next().unwrap_or_default().to_owned(),
-            role: Role::Server,
+            role: if name.starts_with("client") { Role::Client } else { Role::Server },
             node: "node-0".to_owned(),
             requests: 0,
             ok: Some(33),
@@ -504,6 +531,8 @@ mod tests {
                     ..load("preview", [20, 19, 0], [4, 4, 2, 0])
                 },
             ],
+            happenings: Vec::new(),
+            interventions: Interventions::default(),
             error_budget_burned: Some(2.5),
             deployments: vec![
                 deployment("server", [80, 20], [2, 0], 4.0),
@@ -524,6 +553,7 @@ mod tests {
                     vec![20, 20, 20, 10],
                 ],
                 started: vec![21, 20, 20, 10],
+                opened: vec![4, 0, 1, 2],
                 ok: vec![20, 20, 19, 10],
                 failed: vec![0, 0, 1, 0],
                 ..Timeline::default()
@@ -675,6 +705,19 @@ mod tests {
         is("splits.effective_error.max", 0.09);
         is("splits.measured_error.max", 0.09);
         is("configuration_s.max", 2.5);
+    }
+
+    #[test]
+    fn reconnects_and_attempts_are_counted_by_bucket() {
+        let of = |metric: &str, from_s, until_s| of(metric, Pods::All, from_s, until_s);
+        assert_eq!(of("connections.opened_per_s.peak", None, None), Some(4.0));
+        // The last bucket is half a second long: 2 in it are 4 per s.
+        assert_eq!(of("connections.opened_per_s.peak", Some(1.0), Some(3.0)), Some(1.0));
+        assert_eq!(of("connections.opened_per_s.peak", Some(1.0), None), Some(4.0));
+        // 70 came to the servers, clients began 71; from 3 s on 10 and 10.
+        assert_eq!(of("attempts_per_request", None, None), Some(70.0 / 71.0));
+        assert_eq!(of("attempts_per_request", Some(3.0), None), Some(1.0));
+        assert_eq!(of("attempts_per_request", Some(1.2), Some(1.8)), None);
     }
 
     #[test]

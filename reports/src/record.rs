@@ -111,6 +111,13 @@ pub struct StrategyRecord {
     /// The same by load, in the scenario's order; empty in records of before this field.
     #[serde(default)]
     pub loads: Vec<LoadRecord>,
+    /// What controllers did by themselves, in order: pods scaled, weights pushed, a rollback. Empty in records of before this
+    /// field.
+    #[serde(default)]
+    pub happenings: Vec<EventRecord>,
+    /// What balancers did to requests besides passing them on; all zero in records of before this field.
+    #[serde(default)]
+    pub interventions: Interventions,
     /// The part of the error budget that failed requests used up, 1 is all of it: failed over what the loads' `slo` allows
     /// of their ended requests. `null` if nothing ended, and in records of before this field.
     #[serde(default)]
@@ -341,6 +348,17 @@ pub struct PodRecord {
     pub removed_s: Option<f64>,
 }
 
+/// What balancers did to requests besides passing them on, over the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Interventions {
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Requests delayed or aborted by an injected fault.
+    pub faults_injected: u64,
+    /// Requests refused by a rate limit, or for want of its answer.
+    pub rate_limited: u64,
+}
+
 /// What became of the requests that reached a deployment. A request is the deployment's whose pod its last attempt reached;
 /// through a proxy that is the pod that answers the proxy. One that reached no server is nobody's.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -411,6 +429,9 @@ pub struct Timeline {
     pub p50_ms: Vec<Option<f64>>,
     /// 99th percentile.
     pub p99_ms: Vec<Option<f64>>,
+    /// Connections established in the bucket; empty in records of before this field.
+    #[serde(default)]
+    pub opened: Vec<u32>,
     /// Open connections at the end of the bucket.
     pub connections: Vec<u32>,
 }

@@ -72,6 +72,7 @@ fn timeline(number: BoxedStrategy<f64>) -> impl Strategy<Value = Timeline> {
             failed,
             p50_ms,
             p99_ms,
+            opened: Vec::new(),
             connections,
         })
 }
@@ -141,6 +142,8 @@ fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord>
                     connections: Connections { opened: started, closed: ok, goaways: failed, peak: started },
                     imbalance: n[7],
                     jain: n[8],
+                    happenings: vec![EventRecord { at_s: n[2], label: "scaled".to_owned() }],
+                    interventions: Interventions { retries: started, faults_injected: ok, rate_limited: failed },
                     error_budget_burned: Some(n[8]).filter(|part| *part > 1.0),
                     deployments,
                     splits: Vec::new(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::{canary, empty, headless, hundred, strategies, three};
 use reports::html::render;
-use reports::record::{LoadRecord, Requests, RunRecord};
+use reports::record::{EventRecord, Interventions, LoadRecord, Requests, RunRecord};
 use reports::terminal::table;
 
 fn all() -> Vec<RunRecord> {
@@ -232,4 +232,22 @@ fn deployments_of_a_service_are_drawn_against_each_other() {
     alone.strategies[0].deployments.truncate(1);
     let html = render(&alone);
     assert!(!html.contains("Who answered") && !html.contains("that server answered"));
+}
+
+#[test]
+fn what_controllers_did_is_told_and_ticked() {
+    let mut record = headless();
+    let before = render(&record);
+    assert!(!before.contains("What controllers did"));
+    let s = &mut record.strategies[0];
+    s.happenings = vec![EventRecord { at_s: 61.5, label: "rolled <back>".to_owned() }];
+    s.interventions = Interventions { retries: 3, faults_injected: 0, rate_limited: 1 };
+    let html = render(&record);
+    assert!(
+        html.contains("What controllers did: 1 step") && html.contains("61.5 s</span> rolled &lt;back&gt;"),
+        "{html}"
+    );
+    assert!(html.contains("did more than pass requests on: 3 retried attempts, 1 rate-limited request."), "{html}");
+    let lines = |html: &str| html.matches("<line ").count();
+    assert!(lines(&html) >= lines(&before) + 4, "a tick in each time plot, of both sizes");
 }

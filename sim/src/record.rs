@@ -100,6 +100,12 @@ impl World<'_> {
             imbalance: reports::measure::imbalance(&called),
             jain: reports::measure::jain(&called),
             loads: parts.scenario.loads.iter().zip(&recorder.loads).enumerate().map(by_load).collect(),
+            happenings: recorder
+                .happenings
+                .iter()
+                .map(|(at, label)| EventRecord { at_s: seconds(*at), label: label.clone() })
+                .collect(),
+            interventions: recorder.interventions,
             error_budget_burned,
             deployments,
             pods: pods.collect(),

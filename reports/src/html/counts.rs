@@ -19,7 +19,7 @@ pub(super) fn connections(record: &RunRecord, s: &StrategyRecord, shared: Shared
     };
     let most = record.strategies.iter().flat_map(|s| s.timeline.connections.iter().copied()).max().unwrap_or(0);
     let label = format!("Open connections over time under {}", s.name);
-    let plot = draw_both(record, shared, &label, "open", f64::from(most), series(2), last)?;
+    let plot = draw_both(record, s, shared, &label, "open", f64::from(most), series(2), last)?;
     let of = &s.connections;
     let finding = if of.closed == 0 {
         format!("{} opened, none closed.", plural(of.opened, "connection"))
@@ -48,7 +48,7 @@ pub(super) fn failures(record: &RunRecord, s: &StrategyRecord, shared: Shared) -
     let rates = |columns: &Columns| columns.rates(&s.timeline.failed);
     let most = record.strategies.iter().flat_map(|s| columns.rates(&s.timeline.failed)).fold(0.0, f64::max);
     let label = format!("Failed requests per second over time under {}", s.name);
-    let plot = draw_both(record, shared, &label, "per s", most, NEVER, rates)?;
+    let plot = draw_both(record, s, shared, &label, "per s", most, NEVER, rates)?;
     let at = |i: Option<usize>| i.map_or(0.0, |i| i as f64 * record.interval_s);
     let failed = |n: &u32| *n > 0;
     let from = at(s.timeline.failed.iter().position(failed));
@@ -74,6 +74,7 @@ pub(super) fn failures(record: &RunRecord, s: &StrategyRecord, shared: Shared) -
 
 fn draw_both(
     record: &RunRecord,
+    s: &StrategyRecord,
     shared: Shared,
     label: &str,
     unit: &str,
@@ -85,7 +86,7 @@ fn draw_both(
     for size in main_sizes(110.0, 110.0) {
         let columns = Columns::of(record, if size.narrow { shared.columns.min(60) } else { shared.columns })?;
         let frame = Frame::new(size, shared.label_room);
-        let track = Track::new(record, frame, size);
+        let track = Track::new(record, frame, size).of(record, s, frame);
         let values = values(&columns);
         plot.push_str(&svg(size, "", label, |c| {
             draw(c, record, &columns, &values, size, frame, &track, (unit, most, colour))

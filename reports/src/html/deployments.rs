@@ -49,7 +49,7 @@ fn shares(
     shared: Shared,
 ) -> Option<Figure> {
     let label = format!("Part of the requests to {service} that each deployment got over time under {}", s.name);
-    let plot = both(record, shared, 120.0, &label, "", |c, plot| {
+    let plot = both(record, s, shared, 120.0, &label, "", |c, plot| {
         let y = Scale::linear(0.0, 100.0, plot.bottom, plot.top);
         plot.axes(c, &y, "%");
         let rates: Vec<Vec<f64>> = members.iter().map(|d| plot.columns.rates(&d.timeline.requests)).collect();
@@ -105,7 +105,7 @@ fn errors(
         all.iter().zip(failed).map(|(all, failed)| (*all > 0.0).then(|| (failed / all * 100.0).min(100.0))).collect()
     };
     let label = format!("Part of the requests to {service} that failed at each deployment over time under {}", s.name);
-    let plot = both(record, shared, 110.0, &label, "dashed", |c, plot| {
+    let plot = both(record, s, shared, 110.0, &label, "dashed", |c, plot| {
         let lines: Vec<Vec<Option<f64>>> = members.iter().map(|d| rates(&plot.columns, d)).collect();
         let most = lines.iter().flatten().flatten().copied().fold(0.0, f64::max);
         let y = Scale::linear(0.0, most * 1.05, plot.bottom, plot.top);
@@ -242,6 +242,7 @@ impl Plot {
 
 fn both(
     record: &RunRecord,
+    s: &StrategyRecord,
     shared: Shared,
     height: f64,
     label: &str,
@@ -252,7 +253,7 @@ fn both(
     for size in main_sizes(height, height) {
         let columns = Columns::of(record, if size.narrow { shared.columns.min(60) } else { shared.columns })?;
         let frame = Frame::new(size, shared.label_room);
-        let (track, x) = (Track::new(record, frame, size), frame.scale(record));
+        let (track, x) = (Track::new(record, frame, size).of(record, s, frame), frame.scale(record));
         let plot = Plot { size, columns, frame, track, x, top: 18.0, bottom: size.height - 24.0 };
         svgs.push_str(&svg(size, class, label, |c| draw(c, &plot)));
     }

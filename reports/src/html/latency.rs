@@ -22,7 +22,7 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, shared: Shared) -> 
     for size in main_sizes(150.0, 150.0) {
         let columns = if size.narrow { Columns::of(record, shared.columns.min(60))? } else { columns.clone() };
         let frame = Frame::new(size, shared.label_room);
-        let track = Track::new(record, frame, size);
+        let track = Track::new(record, frame, size).of(record, s, frame);
         plot.push_str(&svg(size, "dashed", &label, |c| draw(c, record, s, &columns, size, frame, &track, (low, high))));
     }
     let mut how = "Solid: median; dashed: 99th percentile of what ended OK in that time; log axis.".to_owned();

@@ -144,6 +144,7 @@ fn strategy(record: &RunRecord, s: &StrategyRecord, index: usize, shared: Shared
     html.push_str(&splits::table(s));
     html.push_str(&loads::table(s));
     html.push_str(&deployments::table(s));
+    html.push_str(&tables::happenings(s, 30));
     html.push_str(&tables::errors(s));
     let rows = (1_200 / record.strategies.len().max(1)).clamp(20, 200);
     let _ = write!(

@@ -43,7 +43,7 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, role: Role, shared:
     let mut plot = String::new();
     for size in main_sizes(height, height.min(230.0).max(pods.len().min(BANDS) as f64 * 15.0)) {
         let frame = Frame::new(size, shared.label_room);
-        let track = Track::new(record, frame, size);
+        let track = Track::new(record, frame, size).of(record, s, frame);
         let size = Size { height: size.height + track.height() + 24.0, ..size };
         if bands {
             let most = if size.narrow { shared.columns.min(60) } else { shared.columns };

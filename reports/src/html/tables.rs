@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::text::{escape, keep_units};
-use crate::number::{count, percent, short, sig5};
+use crate::number::{count, percent, plural, short, sig5};
 use crate::record::{ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
 use crate::summary::{COLUMNS, cells, gaps, warm_up, words};
 use crate::verdict::sentence_case;
@@ -216,6 +216,38 @@ pub(super) fn events(record: &RunRecord) -> String {
         .map(|e| format!("<li><span class=\"n\">{} s</span> {}</li>\n", short(e.at_s), escape(&e.label)))
         .collect();
     format!("<ul class=\"events\">\n{items}</ul>\n")
+}
+
+/// What controllers did by themselves, and what balancers did to requests; nothing if neither did anything.
+pub(super) fn happenings(s: &StrategyRecord, most: usize) -> String {
+    let mut html = String::new();
+    let i = &s.interventions;
+    let counts = [
+        (i.retries, "retried attempt"),
+        (i.faults_injected, "injected fault"),
+        (i.rate_limited, "rate-limited request"),
+    ];
+    let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| plural(*n, what)).collect();
+    if !counts.is_empty() {
+        let _ = writeln!(html, "<p>Balancers did more than pass requests on: {}.</p>", counts.join(", "));
+    }
+    if s.happenings.is_empty() {
+        return html;
+    }
+    let shown = s.happenings.iter().take(most);
+    let items: String = shown
+        .map(|e| format!("<li><span class=\"n\">{} s</span> {}</li>\n", moment_text(e.at_s), escape(&e.label)))
+        .collect();
+    let cut = match s.happenings.len().checked_sub(most) {
+        Some(more) if more > 0 => format!("<p class=\"muted\">{more} more; run.json has all.</p>\n"),
+        _ => String::new(),
+    };
+    let _ = write!(
+        html,
+        "<details open><summary>What controllers did: {}</summary>\n<ul class=\"events\">\n{items}</ul>\n{cut}</details>\n",
+        plural(s.happenings.len() as u64, "step")
+    );
+    html
 }
 
 /// Why requests failed.

@@ -5,7 +5,7 @@ use super::canvas::{Anchor, Canvas, Size};
 use super::colour::{EVENT, INK, MUTED};
 use super::text::{shorten, width_px};
 use crate::number::short;
-use crate::record::RunRecord;
+use crate::record::{RunRecord, StrategyRecord};
 
 /// Buckets joined so that a plot has no more columns than it can show.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +111,8 @@ pub(super) struct Track {
     warm_up: Option<(f64, f64)>,
     placed: Vec<Placed>,
     lines: Vec<f64>,
+    /// What controllers did by themselves.
+    ticks: Vec<f64>,
 }
 
 const LANE_PX: f64 = 16.0;
@@ -120,7 +122,7 @@ impl Track {
     pub(super) fn new(record: &RunRecord, frame: Frame, size: Size) -> Self {
         let scale = frame.scale(record);
         let warm_up = (record.warm_up_s > 0.0).then(|| (scale.px(0.0), scale.px(record.warm_up_s)));
-        let mut track = Self { warm_up, placed: Vec::new(), lines: Vec::new() };
+        let mut track = Self { warm_up, placed: Vec::new(), lines: Vec::new(), ticks: Vec::new() };
         let within = |at_s: f64| at_s >= 0.0 && at_s <= record.duration_s;
         // From the right: a text runs to the right of its line, so an earlier event goes above the later ones it covers.
         for event in record.events.iter().rev().filter(|e| within(e.at_s)) {
@@ -151,6 +153,16 @@ impl Track {
         track
     }
 
+    /// With a tick for each thing that controllers did under this strategy.
+    pub(super) fn of(mut self, record: &RunRecord, s: &StrategyRecord, frame: Frame) -> Self {
+        let scale = frame.scale(record);
+        let within = |at_s: &f64| (0.0..=record.duration_s).contains(at_s);
+        self.ticks = s.happenings.iter().map(|e| e.at_s).filter(within).map(|at_s| scale.px(at_s)).collect();
+        // What is on one pixel is one tick.
+        self.ticks.dedup_by(|a, b| (*a - *b).abs() < 1.0);
+        self
+    }
+
     pub(super) fn height(&self) -> f64 {
         self.placed.iter().map(|p| p.lane + 1).max().unwrap_or(0) as f64 * LANE_PX + 6.0
     }
@@ -169,6 +181,9 @@ impl Track {
     pub(super) fn verticals(&self, c: &mut Canvas<'_>, top_px: f64, bottom_px: f64) {
         if let Some((from, to)) = self.warm_up {
             c.veil(&[(from, top_px), (to, top_px), (to, bottom_px), (from, bottom_px)], MUTED);
+        }
+        for x in &self.ticks {
+            c.line((*x, bottom_px), (*x, bottom_px - 8.0), INK, 1.5);
         }
         for x in &self.lines {
             c.line((*x, top_px), (*x, bottom_px), EVENT, 1.0);

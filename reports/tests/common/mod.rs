@@ -112,6 +112,7 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         timeline.p50_ms.push((sum > 0).then(|| noise.around(sample.p50_ms * (0.8 + 0.2 * load), 0.08)));
         timeline.p99_ms.push((sum > 0).then(|| noise.around(sample.p50_ms * sample.tail * load.max(0.7), 0.25)));
         let renewed = sample.max_age_s.map_or(0, |age| u32::from((at / age).fract() < 0.2));
+        timeline.opened.push(renewed);
         timeline.connections.push(using.len() as u32 * sample.proxies.max(1) as u32 + renewed);
     }
     for (p, row) in pods.iter_mut().zip(&timeline.requests_per_pod) {
@@ -162,6 +163,8 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         splits: Vec::new(),
         configurations: Vec::new(),
         loads: Vec::new(),
+        happenings: Vec::new(),
+        interventions: Interventions::default(),
         error_budget_burned: Some(failed as f64 / (total.max(1) as f64 * 0.001)),
         deployments: Vec::new(),
         pods,

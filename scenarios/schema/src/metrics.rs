@@ -43,6 +43,11 @@ const fn of_run_or_part(name: &'static str, meaning: &'static str) -> Metric {
     Metric { windowed: true, ..of_requests(name, meaning) }
 }
 
+/// A count of the timeline alone, which is not kept by load.
+const fn of_timeline(name: &'static str, meaning: &'static str) -> Metric {
+    Metric { windowed: true, ..of_run(name, meaning) }
+}
+
 const fn of_pods(name: &'static str, meaning: &'static str) -> Metric {
     Metric { of_pods: true, ..of_run_or_part(name, meaning) }
 }
@@ -97,6 +102,11 @@ pub const METRICS: &[Metric] = &[
     of_run("connections.closed", "connections closed, by either side"),
     of_run("connections.goaways", "GOAWAYs sent because a connection reached its age or a pod drained"),
     of_run("connections.peak", "most connections open at the same time"),
+    of_timeline("connections.opened_per_s.peak", "most connections established per second, in any interval"),
+    of_timeline(
+        "attempts_per_request",
+        "requests that reached servers per request of a client: above 1 where requests are retried",
+    ),
     of_run(
         "splits.effective_error.max",
         "largest difference between the share that a route's target was configured to get and what its weights come to when \

@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 use lb_core::Nanos;
-use reports::record::{Connections, DeploymentTimeline, Timeline};
+use reports::record::{Connections, DeploymentTimeline, Interventions, Timeline};
 
 use super::calls::End;
 use super::tally::{Tally, latencies};
@@ -30,6 +30,7 @@ pub(crate) struct Recorder {
     pub(crate) loads: Vec<Tally>,
     /// The present bucket's.
     bucket_latency: Histogram<u64>,
+    bucket_opened: u32,
     bucket_started: u32,
     bucket_ok: u32,
     bucket_failed: u32,
@@ -45,14 +46,6 @@ pub(crate) struct Recorder {
     pub(crate) configurations: Vec<(Nanos, Option<Nanos>)>,
     /// By deployment of the world; only servers' are counted.
     pub(crate) deployments: Vec<OfDeployment>,
-}
-
-/// What balancers did to requests besides passing them on.
-#[derive(Debug, Default)]
-pub(crate) struct Interventions {
-    pub(crate) retries: u64,
-    pub(crate) faults_injected: u64,
-    pub(crate) rate_limited: u64,
 }
 
 /// What became of the requests that reached a deployment.
@@ -118,6 +111,7 @@ impl Recorder {
             bucket_end: interval,
             loads: vec![Tally::new(); loads],
             bucket_latency: latencies(2),
+            bucket_opened: 0,
             bucket_started: 0,
             bucket_ok: 0,
             bucket_failed: 0,
@@ -197,6 +191,7 @@ impl Recorder {
 
     pub(super) fn connection_opened(&mut self) {
         self.connections.opened += 1;
+        self.bucket_opened += 1;
         self.open += 1;
         self.connections.peak = self.connections.peak.max(self.open);
     }
@@ -233,6 +228,7 @@ impl Recorder {
         self.timeline.started.push(std::mem::take(&mut self.bucket_started));
         self.timeline.ok.push(std::mem::take(&mut self.bucket_ok));
         self.timeline.failed.push(std::mem::take(&mut self.bucket_failed));
+        self.timeline.opened.push(std::mem::take(&mut self.bucket_opened));
         self.timeline.connections.push(self.open as u32);
         self.bucket_latency.reset();
         self.bucket_end += self.interval;
