@@ -214,6 +214,19 @@ fn xds() -> impl Strategy<Value = String> {
     )
 }
 
+/// Clients that ask a lookaside balancer, which may not be there.
+fn lookaside() -> impl Strategy<Value = String> {
+    let resolver =
+        of(&["'grpclb'", "{ grpclb = { fallback_timeout = '2ms' } }", "{ grpclb = { fallback_timeout = '200ms' } }"]);
+    (policy(), resolver, some_time(), any::<bool>(), some_time()).prop_map(|(policy, resolver, update, aware, report)| {
+        format!(
+            "[[strategy]]\nname = 'grpclb'\nbalancer = 'client'\nclient = {{ policy = {policy}, resolver = {resolver} }}\n\
+             lookaside = {{ deployment = 'balancer', update_interval = '{update}', load_aware = {aware}, \
+             report_interval = '{report}' }}\n"
+        )
+    })
+}
+
 fn attempt() -> impl Strategy<Value = String> {
     // No longer than the shortest time of a route, which would be refused.
     key("per_attempt_timeout", of(&["100us", "500us"]))
@@ -228,7 +241,7 @@ const STOPS: &[&str] = &[
 ];
 
 fn event(duration_ms: u64, routed: bool) -> impl Strategy<Value = String> {
-    let deployment = || of(&["server", "server", "canary", "proxy", "client", "limiter"]);
+    let deployment = || of(&["server", "server", "canary", "proxy", "client", "limiter", "balancer"]);
     let route = if routed { of(&["some"]).boxed() } else { of(&[""]).boxed() };
     let action = prop_oneof![
         (deployment(), 0u32..6).prop_map(|(d, n)| format!("scale = {{ deployment = '{d}', replicas = {n} }}")),
@@ -300,6 +313,7 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
         of_balancer("sidecar"),
         of_balancer("node_proxy"),
         xds(),
+        lookaside(),
     );
     let loads = (load(routed), prop::option::of(load(routed))).prop_map(|(first, second)| {
         let second = second.map_or_else(String::new, |load| format!("[[load]]\nname = 'second'\n{load}"));
@@ -313,7 +327,7 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
             (servers, canaries, proxies, clients),
             (server, canary, proxy, limiter, client),
             loads,
-            (s1, s2, s3, s4, s5, s6),
+            (s1, s2, s3, s4, s5, s6, s7),
         )| {
             let zones = zones.min(nodes);
             let mut events = events;
@@ -334,12 +348,13 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
                  [[deployment]]\nname = 'proxy'\nreplicas = {proxies}\n{proxy}\
                  [[deployment]]\nname = 'limiter'\n{limiter}\
                  [[deployment]]\nname = 'client'\nreplicas = {clients}\n{client}\
+                 [[deployment]]\nname = 'balancer'\nstart_up = '20ms'\nreadiness = {{ period = '10ms' }}\n\
                  [[hpa]]\ndeployment = 'server'\nmax_replicas = 4\ntarget_utilization = 0.3\nsync_period = '50ms'\n\
                  scale_down_stabilization = '90ms'\n\
                  [[service]]\nname = 'server'\ndeployments = ['server', 'canary']\n\
                  [[service]]\nname = 'v1'\ndeployments = ['server']\n\
                  [[service]]\nname = 'v2'\ndeployments = ['canary']\n\
-                 {loads}{s1}{s2}{s3}{s4}{s5}{s6}{events}"
+                 {loads}{s1}{s2}{s3}{s4}{s5}{s6}{s7}{events}"
             )
         },
     )
@@ -432,7 +447,7 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
         prop_assert!(share == 0.0 || (share - 1.0).abs() < 1e-9, "{deployment}: {share}");
     }
     let of_role = |role| s.pods.iter().filter(|p| p.role == role).map(|p| p.requests).sum::<u64>();
-    let proxied = !["kube_proxy", "client", "xds"].contains(&s.name.as_str());
+    let proxied = !["kube_proxy", "client", "xds", "grpclb"].contains(&s.name.as_str());
     let (sent, at_proxies, at_servers) = (of_role(Role::Client), of_role(Role::Proxy), of_role(Role::Server));
     prop_assert_eq!(sent, s.requests.started);
     let passed_on = if proxied { at_proxies } else { sent };
@@ -475,7 +490,7 @@ proptest! {
 
     /// A strategy's figures are its own: alone it gives the bytes that it gives beside others.
     #[test]
-    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..6) {
+    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..7) {
 
         let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
         let together = run(&scenario);

@@ -170,6 +170,45 @@ fn a_control_plane_that_checks_health_takes_the_pod_out_for_everybody() {
 }
 
 #[test]
+fn lists_come_from_the_balancer_and_from_dns_when_it_and_the_servers_are_lost() {
+    let balancer = "[[deployment]]\nname = \"balancer\"\nstart_up = \"200ms\"\nreadiness = { period = \"100ms\" }\n\
+                    [lookaside]\ndeployment = \"balancer\"\nupdate_interval = \"500ms\"\n";
+    let gone = event("5s", "scale = { deployment = \"balancer\", replicas = 0 }");
+    let grown = event("6s", SCALE);
+    let record = run(&(client("grpclb", "") + balancer + &event("1s", SCALE)));
+    let new = pod(&record.strategies[0], "server-2");
+    assert_eq!(new.learnt, Learnt::Balancer);
+    let waited = new.resolved_s.expect("sent") - new.endpoint_slice_s.expect("reached");
+    assert!((0.002..=0.502).contains(&waited), "the watch, up to an update, a hop: {waited}");
+
+    // The balancer is gone: the list stays as it was.
+    let record = run(&(client("grpclb", "") + balancer + &gone + &grown));
+    let s = &record.strategies[0];
+    assert_eq!((s.requests.failed, requests(s, "server-2", 0, 400)), (0, 0));
+
+    // At 35 s the two servers of the list die as well. The name was looked up at the start, so it may be again, at once: DNS
+    // knows the third. (Before 30 s the client would be left with the two dead addresses until then.)
+    let killed = event("35s", "kill = { deployment = \"server\", pods = 2 }");
+    let record = run(&(client("grpclb", "") + balancer + &gone + &grown + &killed));
+    let s = &record.strategies[0];
+    assert_eq!(requests(s, "server-2", 0, 350), 0);
+    assert_eq!(requests(s, "server-2", 355, 400), 450, "all of 100/s while nobody else is known");
+    assert!(s.requests.failed <= 10, "{:?}", s.requests);
+}
+
+#[test]
+fn a_client_without_a_balancer_waits_ten_seconds_and_goes_by_dns() {
+    let balancer = "[[deployment]]\nname = \"balancer\"\n[lookaside]\ndeployment = \"balancer\"\n";
+    let more = event("1s", "scale = { deployment = \"balancer\", replicas = 0 }")
+        + &event("5s", "restart = { deployment = \"client\" }");
+    let record = run(&(client("grpclb", "") + balancer + &more));
+    let s = &record.strategies[0];
+    // It starts at 5.2 s; its requests wait until 15.2 s, and none fails.
+    assert_eq!((sum(&s.timeline.ok, 53, 152), sum(&s.timeline.ok, 153, 154)), (0, 10));
+    assert_eq!(s.requests.failed, 0);
+}
+
+#[test]
 fn a_cache_that_waits_for_all_names_answers_nobody_who_names_one() {
     let two = "[[deployment]]\nname = \"other\"\n[[service]]\nname = \"other\"\ndeployments = [\"other\"]\n";
     let base = BASE.replace("[load]", "[[load]]");

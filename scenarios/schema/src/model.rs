@@ -44,6 +44,9 @@ pub struct Scenario {
     /// The control plane, for callers whose resolver is `xds`.
     #[serde(default)]
     pub control_plane: ControlPlane,
+    /// The lookaside balancer, for clients whose resolver is `grpclb`.
+    #[serde(default)]
+    pub lookaside: Option<Lookaside>,
     /// What runs: each is a number of equal pods.
     #[serde(default, rename = "deployment")]
     pub deployments: Vec<Deployment>,
@@ -243,6 +246,24 @@ pub enum Discovery {
     Watch,
     /// It looks the services' headless names up, so long after the last time.
     Poll(Nanos),
+}
+
+/// A lookaside balancer (grpclb): it streams lists of servers to the clients, which choose among them by their own policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lookaside {
+    /// The deployment whose pods are the balancers; clients find them by a headless service of that name.
+    pub deployment: String,
+    /// Changes are sent once in so long. 1 s, our choice.
+    #[serde(default = "second")]
+    pub update_interval: Nanos,
+    /// A server that has more to spare is in the list more often; clients need a policy that takes weights. False: each
+    /// server once.
+    #[serde(default)]
+    pub load_aware: bool,
+    /// How often servers report their requests in flight. 1 s, our choice.
+    #[serde(default = "second")]
+    pub report_interval: Nanos,
 }
 
 /// A Kubernetes Deployment: a number of equal pods.
@@ -587,6 +608,9 @@ pub struct Strategy {
     /// The control plane under this strategy, in place of all of `[control_plane]`.
     #[serde(default)]
     pub control_plane: Option<ControlPlane>,
+    /// The lookaside balancer under this strategy, in place of all of `[lookaside]`.
+    #[serde(default)]
+    pub lookaside: Option<Lookaside>,
 }
 
 /// Where a request's backend is chosen.

@@ -3,7 +3,7 @@
 use lb_core::Nanos;
 use lb_core::channel::ResolverConfig;
 
-use crate::{Balancer, Configuration, Configure, Event, ReachedBy, Scenario, Service, Strategy};
+use crate::{Balancer, Configuration, Configure, Event, Lookaside, ReachedBy, Scenario, Service, Strategy};
 
 impl Scenario {
     /// The services that are called, in the order of the loads.
@@ -174,6 +174,18 @@ impl Strategy {
     pub fn uses_control_plane(&self) -> bool {
         let configures = !self.routes.is_empty() && self.configuration == Configuration::Xds;
         configures || self.uses(|resolver| matches!(resolver, ResolverConfig::Xds(_)))
+    }
+
+    /// The lookaside balancer that its clients ask; none if they do not.
+    pub fn lookaside<'s>(&'s self, scenario: &'s Scenario) -> Option<&'s Lookaside> {
+        let given = self.lookaside.as_ref().or(scenario.lookaside.as_ref());
+        given.filter(|_| self.uses(|resolver| matches!(resolver, ResolverConfig::Grpclb(_))))
+    }
+
+    /// Whether the application learns the addresses it calls; a ClusterIP or its own proxy it knows beforehand.
+    pub(crate) fn client_resolves(&self) -> bool {
+        let by_cluster_ip = self.proxy.as_ref().is_some_and(|proxy| proxy.reached_by == ReachedBy::ClusterIp);
+        self.balancer == Balancer::Client || self.balancer == Balancer::Ingress && !by_cluster_ip
     }
 
     /// Whether the application's or the proxy's resolver is such a one.

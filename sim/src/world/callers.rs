@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lb_core::channel::{Channel, ChannelConfig, Input, KeepaliveConfig, Output, Resolution};
+use lb_core::channel::{Channel, ChannelConfig, Input, KeepaliveConfig, Output, Resolution, ResolverConfig};
 use lb_core::{Context, Nanos, Pick, PickContext, Picker};
 
 use super::calls::{Call, End};
@@ -51,6 +51,8 @@ pub(crate) struct Caller {
     pub(super) answer: Option<Resolution>,
     /// Queries of the present look-up that got no answer.
     pub(super) unanswered: u32,
+    /// Its subscription is to a lookaside balancer, not to the control plane.
+    pub(super) asks_balancer: bool,
     /// It watches the health of what it is connected to.
     pub(super) checks_health: bool,
 }
@@ -94,6 +96,7 @@ impl World<'_> {
             wake_at: Nanos::NEVER,
             answer: None,
             unanswered: 0,
+            asks_balancer: matches!(config.resolver, ResolverConfig::Grpclb(_)),
             checks_health: config.health_check,
         })
     }

@@ -77,7 +77,7 @@ impl Connections {
 }
 
 impl World<'_> {
-    fn hop_between(&self, a: PodId, b: PodId) -> Hop {
+    pub(super) fn hop_between(&self, a: PodId, b: PodId) -> Hop {
         let (a, b) = (&self.pods[a.0 as usize], &self.pods[b.0 as usize]);
         if a.host == b.host { Hop::SamePod } else { self.places.hop(a.node, b.node) }
     }

@@ -67,8 +67,8 @@ struct Subscriber {
 /// A list on its way to a caller.
 #[derive(Debug)]
 pub(crate) struct Push {
-    caller: Id<Caller>,
-    addresses: Vec<ResolvedAddress>,
+    pub(super) caller: Id<Caller>,
+    pub(super) addresses: Vec<ResolvedAddress>,
 }
 
 /// The control plane of a strategy; it is idle if nobody subscribes.
@@ -355,7 +355,10 @@ impl World<'_> {
     /// endpoints, each named by the one before (gRFC A27): four round trips, the last answer a hop from here.
     pub(super) fn subscribe(&mut self, id: Id<Caller>) {
         let now = self.now();
-        if now < self.control_plane.back_at {
+        if self.callers.get(id).is_some_and(|caller| caller.asks_balancer) {
+            return self.ask_balancer(id);
+        }
+        if self.control_plane_is_out() {
             self.queue.at(now + self.hops(2), Event::StreamBroken(id)); // nobody listens
         } else {
             self.queue.at(now + self.hops(4 + 7), Event::Subscribed(id));

@@ -50,6 +50,8 @@ impl<'s> World<'s> {
         let answering = scenario.answering();
         let proxy = strategy.balancer.has_proxy().then(|| strategy.proxy.clone().unwrap_or_default());
 
+        let balancer = strategy.lookaside(scenario).map(|lookaside| lookaside.deployment.as_str());
+
         for spec in &scenario.deployments {
             let (role, max_age, jitter, grace) = if scenario.is_calling(&spec.name) {
                 (Role::Client, None, None, None)
@@ -57,7 +59,7 @@ impl<'s> World<'s> {
                 (Role::Server, strategy.max_age, strategy.max_age_jitter, strategy.max_age_grace)
             } else if let Some(proxy) = proxy.as_ref().filter(|p| p.deployment == spec.name) {
                 (Role::Proxy, proxy.max_age, proxy.max_age_jitter, proxy.max_age_grace)
-            } else if limit_services(&strategy.routes).any(|name| name == spec.name) {
+            } else if limit_services(&strategy.routes).chain(balancer).any(|name| name == spec.name) {
                 (Role::Support, None, None, None)
             } else {
                 continue; // this strategy does without it
@@ -87,7 +89,7 @@ impl<'s> World<'s> {
             names.push((&service.name, service.deployments.iter().map(String::as_str).collect()));
         }
         let proxies = proxy.as_ref().map(|p| p.deployment.as_str());
-        for name in proxies.into_iter().chain(limit_services(&strategy.routes)) {
+        for name in proxies.into_iter().chain(limit_services(&strategy.routes)).chain(balancer) {
             if names.iter().all(|(known, _)| *known != name) {
                 names.push((name, vec![name]));
             }
@@ -102,9 +104,9 @@ impl<'s> World<'s> {
             self.services.push(service);
         }
 
-        // Proxies last, so that servers and clients are on the same nodes under every strategy.
+        // What only some strategies have comes last, so that servers and clients are on the same nodes under every strategy.
         let mut order: Vec<usize> = (0..self.deployments.len()).collect();
-        order.sort_by_key(|&d| self.deployments[d].role == Role::Proxy);
+        order.sort_by_key(|&d| matches!(self.deployments[d].role, Role::Proxy | Role::Support));
         for deployment in order {
             let replicas = match (self.deployments[deployment].role, strategy.balancer) {
                 (Role::Proxy, Balancer::Sidecar) => 0, // they come with the clients' pods
@@ -121,6 +123,7 @@ impl<'s> World<'s> {
             self.sync_proxy(pod);
         }
         self.start_control_plane();
+        self.start_lookaside();
         for pod in (0..self.pods.len() as u32).map(PodId) {
             self.start_work(pod);
         }

@@ -81,6 +81,7 @@ impl World<'_> {
         self.queue.at(now + self.scenario.dns.publication_delay, Event::PublishDns(pod));
         self.queue.at(now + self.scenario.kube_proxy.sync_period, Event::SyncProxy(pod));
         self.notify_control_plane(pod);
+        self.notify_balancers(pod);
     }
 
     /// Writes the pod's present conditions into the slices of its services.

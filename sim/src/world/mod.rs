@@ -17,6 +17,7 @@
 //! * [`splits`]: what share each target of a route got;
 //! * [`delivery`]: the controller that brings a new version in step by step;
 //! * [`faults`]: outages, and pods that do not serve;
+//! * [`lookaside`]: balancers that clients ask for servers (grpclb);
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`zones`]: a zone that is cut off, and when that is noticed;
 //! * [`recorder`] and [`tally`]: what is counted on the way.
@@ -36,6 +37,7 @@ mod endpoint_slices;
 mod failures;
 mod faults;
 mod load;
+mod lookaside;
 mod names;
 mod places;
 mod pods;
@@ -63,6 +65,7 @@ use delivery::Controller;
 use deployments::Deployment;
 pub(crate) use deployments::Role;
 use load::{Client, ClientId};
+use lookaside::Lookaside;
 use names::Service;
 use places::{Hop, Places};
 use pods::Pod;
@@ -109,6 +112,16 @@ enum Event {
     ControlPlane(Step, u32),
     /// The control plane's watch has news of a pod.
     Observe(PodId, u32),
+    /// A client's request for lists reaches a lookaside balancer.
+    BalancerAsked(Id<Caller>, PodId),
+    /// The balancers' watches have news of a pod.
+    BalancerObserves(PodId),
+    /// The balancers send new lists.
+    SendLists,
+    /// Servers report their load to the balancers.
+    ReportLoad,
+    /// The reports are there.
+    LoadReported,
     /// A health check's stream reaches its pod.
     HealthWatch(Id<Connection>),
     /// The pod's health reaches the caller: whether it serves.
@@ -212,6 +225,7 @@ pub(crate) struct World<'s> {
     /// DNS answers nobody until then.
     dns_back_at: Nanos,
     control_plane: ControlPlane<'s>,
+    lookaside: Lookaside<'s>,
     pushes: Slab<Push>,
     recorder: Recorder,
 }
@@ -256,6 +270,7 @@ impl<'s> World<'s> {
             delivery: strategy.delivery.as_ref().map(Controller::new),
             dns_back_at: Nanos::ZERO,
             control_plane: ControlPlane::new(scenario, strategy),
+            lookaside: Lookaside::new(scenario, strategy),
             pushes: Slab::new(),
             recorder: Recorder::new(scenario.interval, scenario.warm_up, scenario.loads.len()),
         };
@@ -309,6 +324,11 @@ impl<'s> World<'s> {
             Event::StreamBroken(caller) => self.stream_broken(caller),
             Event::ControlPlane(step, life) => self.control_plane(step, life),
             Event::Observe(pod, life) => self.observe(pod, life),
+            Event::BalancerAsked(caller, balancer) => self.balancer_asked(caller, balancer),
+            Event::BalancerObserves(pod) => self.balancer_observes(pod),
+            Event::SendLists => self.send_lists(),
+            Event::ReportLoad => self.report_load(),
+            Event::LoadReported => self.load_reported(),
             Event::HealthWatch(connection) => self.health_watch(connection),
             Event::Health(connection, serving) => self.health(connection, serving),
             Event::Recovered(pod) => self.recovered(pod),

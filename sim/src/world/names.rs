@@ -17,6 +17,7 @@ use crate::random::{below, shuffle};
 pub(crate) fn learnt(strategy: &Strategy, role: Role) -> Learnt {
     let proxy = strategy.proxy.as_ref().map(|proxy| &proxy.resolver);
     let resolver = match (strategy.balancer, role) {
+        (_, Role::Support) => None,
         (Balancer::KubeProxy, _) => return Learnt::KubeProxy,
         (Balancer::Client, _) | (Balancer::Ingress, Role::Proxy) => Some(&strategy.client.resolver),
         (Balancer::Ingress | Balancer::Sidecar | Balancer::NodeProxy, _) => proxy,

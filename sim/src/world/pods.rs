@@ -372,6 +372,7 @@ impl World<'_> {
         }
         self.stop_clients(id);
         self.cut_connections(id);
+        self.break_streams(id);
         if !self.strategy.routes.is_empty() {
             self.note_configured(); // the last that went by the old one may have left
         }

@@ -5,7 +5,7 @@ use lb_core::channel::ResolverConfig;
 
 use super::Check;
 use super::cluster::MOST_PODS;
-use crate::{Balancer, ControlPlane, Discovery, Event, Outage, Strategy};
+use crate::{Balancer, Configuration, ControlPlane, Discovery, Event, Lookaside, Outage, Strategy};
 
 /// Look-ups, health checks and queries without an answer come 1000 times a second at most. Our choice.
 const SHORTEST_INTERVAL: Nanos = Nanos::from_millis(1);
@@ -22,6 +22,14 @@ impl Check<'_> {
             if !strategies.iter().any(|s| s.uses_control_plane() && s.control_plane.is_none()) {
                 let rule = "there is a [control_plane], but no strategy that uses it";
                 self.problem("control_plane", rule, "let one have `resolver = \"xds\"`, or delete this table");
+            }
+        }
+        if let Some(lookaside) = &self.scenario.lookaside {
+            self.lookaside("lookaside", lookaside);
+            let asked = |s: &Strategy| s.lookaside.is_none() && s.lookaside(self.scenario).is_some();
+            if self.sound("strategy") && !self.scenario.strategies.iter().any(asked) {
+                let rule = "there is a [lookaside], but no strategy that uses it";
+                self.problem("lookaside", rule, "let one's client have `resolver = \"grpclb\"`, or delete this table");
             }
         }
         for (i, strategy) in self.scenario.strategies.iter().enumerate() {
@@ -56,8 +64,56 @@ impl Check<'_> {
         }
     }
 
+    /// A lookaside balancer at `path`.
+    fn lookaside(&mut self, path: &str, lookaside: &Lookaside) {
+        let at = |key: &str| format!("{path}.{key}");
+        for (key, interval) in
+            [("update_interval", lookaside.update_interval), ("report_interval", lookaside.report_interval)]
+        {
+            self.at_least(&at(key), interval, SHORTEST_INTERVAL, "leave it out to get \"1s\"");
+        }
+        let name = &lookaside.deployment;
+        if self.refers(&at("deployment"), "deployment", name) {
+            let works = self.scenario.answering().contains(&name.as_str()) || self.scenario.is_calling(name);
+            let proxies = |s: &Strategy| s.proxy.as_ref().is_some_and(|proxy| proxy.deployment == *name);
+            if works || self.scenario.strategies.iter().any(proxies) {
+                let rule = format!("the balancer's deployment `{name}` has other work to do");
+                self.problem(&at("deployment"), rule, "describe the balancer by a deployment of its own");
+            } else {
+                self.needs_pods(name, "the deployment of a lookaside balancer");
+            }
+        }
+    }
+
     /// Whether whoever resolves has somebody to ask.
     pub(super) fn learns(&mut self, path: &str, strategy: &Strategy) {
+        let grpclb = |resolver: &ResolverConfig| matches!(resolver, ResolverConfig::Grpclb(_));
+        let at = |key: &str| format!("{path}.{key}.resolver");
+        if strategy.proxy.as_ref().is_some_and(|proxy| grpclb(&proxy.resolver)) {
+            let rule = "`resolver` is `grpclb`, which is a gRPC client's; a proxy has no such thing";
+            self.problem(&at("proxy"), rule, "let the proxy have \"xds\", or `balancer` be \"client\"");
+        }
+        if grpclb(&strategy.client.resolver) && self.sound(&at("client")) {
+            if strategy.balancer == Balancer::Ingress {
+                let rule =
+                    "`resolver` is `grpclb`, but a lookaside balancer lists servers, and this client calls a proxy";
+                self.problem(&at("client"), rule, "let `balancer` be \"client\"");
+            } else if strategy.client_resolves()
+                && strategy.lookaside(self.scenario).is_none()
+                && self.certain("lookaside")
+            {
+                let rule = "`resolver` is `grpclb`, but there is no balancer to ask";
+                self.problem(&at("client"), rule, "add `[lookaside]` with `deployment = \"balancer\"`");
+            }
+        }
+        if let Some(lookaside) = &strategy.lookaside {
+            let place = format!("{path}.lookaside");
+            self.lookaside(&place, lookaside);
+            if strategy.lookaside(self.scenario).is_none() && self.sound(&at("client")) {
+                let rule = "`lookaside` is given, but under this strategy nobody asks it";
+                self.problem(&place, rule, "add `resolver = \"grpclb\"` to `client`, or delete it");
+            }
+        }
         let resolver = format!("{path}.client.resolver");
         let asks = matches!(strategy.client.resolver, ResolverConfig::Xds(_) | ResolverConfig::Grpclb(_));
         if asks && !matches!(strategy.balancer, Balancer::Client | Balancer::Ingress) && self.sound(&resolver) {

@@ -74,7 +74,11 @@ impl Check<'_> {
                 (Balancer::NodeProxy, Some(proxy)) => proxy.ever_on_nodes,
                 (_, None) => continue,
             };
-            let total = without_proxy + proxies;
+            let balancers = match strategy.lookaside(self.scenario) {
+                Some(lookaside) => self.deployment(&lookaside.deployment).map_or(0, |i| pods[i].ever),
+                None => 0,
+            };
+            let total = without_proxy + proxies + balancers;
             if most.is_none_or(|(pods, _)| total > pods) {
                 most = Some((total, strategy));
             }
@@ -221,6 +225,15 @@ mod tests {
         ] {
             assert_eq!(numbers(balancer, events).as_deref(), Some(pods), "{balancer}");
         }
+    }
+
+    #[test]
+    fn balancers_count_where_they_are_asked() {
+        let balancer = "deployment = [{ name = \"balancer\", replicas = 3 }, ";
+        let start = START.replace("deployment = [", balancer) + "lookaside = { deployment = 'balancer' }\n";
+        let strategies = "strategy = [{ name = 'x', balancer = 'client', client = { resolver = 'grpclb' } }]\n";
+        let errors = crate::parse("x.toml", &format!("{start}{strategies}")).expect_err("too many");
+        assert!(errors.to_string().contains("113 pods"), "20 + 90 + 3: {errors}");
     }
 
     #[test]
