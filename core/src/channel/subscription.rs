@@ -7,7 +7,7 @@
 //! * xDS (gRFC A27): a resource that has not come within `init_fetch_timeout` counts as one that does not exist.
 //! * grpclb (grpc/grpc load-balancing.md, grpclb.cc): the client looks the name up as well and falls back to those
 //!   addresses if no list has come in time, or if the balancer and all backends of its last list are lost; the next list
-//!   ends the fallback.
+//!   ends the fallback. (grpclb.cc does not wait for its timeout if it cannot reach the balancer at the start; here it does.)
 //!
 //! It does badly where whoever pushes is itself wrong: a client can tell a broken stream, but not a stale list.
 
