@@ -5,7 +5,7 @@ use lb_core::channel::ResolverConfig;
 
 use super::Check;
 use super::cluster::MOST_PODS;
-use crate::{Balancer, Configuration, ControlPlane, Discovery, Event, Lookaside, Outage, Strategy};
+use crate::{Balancer, ControlPlane, Discovery, Event, Lookaside, Outage, Strategy};
 
 /// Look-ups, health checks and queries without an answer come 1000 times a second at most. Our choice.
 const SHORTEST_INTERVAL: Nanos = Nanos::from_millis(1);
