@@ -72,6 +72,7 @@ pub(super) fn failures(record: &RunRecord, s: &StrategyRecord, shared: Shared) -
     })
 }
 
+#[expect(clippy::too_many_arguments, reason = "one call, each a different thing to draw")]
 fn draw_both(
     record: &RunRecord,
     s: &StrategyRecord,

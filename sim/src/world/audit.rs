@@ -24,7 +24,7 @@ impl World<'_> {
             if call.caller.is_none() {
                 let passes_routes =
                     call.parent.is_none() && matches!(call.phase, Phase::Forwarded(_) | Phase::Returning);
-                assert!(passes_routes, "{id:?} goes on without a caller");
+                assert!(passes_routes, "{id:?} goes on without a caller: {call:?}");
             }
             let waits =
                 || self.callers.get(call.caller).expect("a call that goes on has a caller").waiting.contains(&id);

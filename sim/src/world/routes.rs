@@ -186,14 +186,21 @@ impl World<'_> {
         if reached > self.now() {
             return self.queue.at(reached, Event::Configured(pod, version, part));
         }
+        // A balancer that is gone by now, or has something newer, takes no notice.
         let older = |routing: &Routing| routing.version.is_none_or(|known| known < version);
-        if !self.pods[pod.0 as usize].routing.as_deref().is_some_and(older) && part == Part::Routes {
+        if !self.pods[pod.0 as usize].routing.as_deref().is_some_and(older) && !self.waits_for_clusters(pod, version) {
             return;
         }
         match part {
             Part::Clusters => self.apply_clusters(pod, version),
             Part::Routes => self.apply_routes(pod, version),
         }
+    }
+
+    /// Whether routes of this version came before their clusters.
+    fn waits_for_clusters(&self, pod: PodId, version: u32) -> bool {
+        let routing = self.pods[pod.0 as usize].routing.as_deref();
+        routing.is_some_and(|routing| routing.version == Some(version) && routing.clusters.contains(&Id::NONE))
     }
 
     /// The channel of whoever balances, to the servers.
