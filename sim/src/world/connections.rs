@@ -154,6 +154,11 @@ impl World<'_> {
         let now = self.queue.now();
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(pod) = connection.pod else { return };
+        // What was lost on the way to or from a pod that has died since is never sent again.
+        let died = self.pods[pod.0 as usize].moments.removed;
+        if died.is_some_and(|died| died + self.places.latency(connection.hop) < now) {
+            return self.refused(id);
+        }
         connection.state = State::Open;
         let (caller, name, early_goaway) = (connection.caller, connection.name, connection.early_goaway);
         let config = self.callers.get(caller).and_then(|c| c.keepalive.as_ref());

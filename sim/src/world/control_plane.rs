@@ -416,7 +416,12 @@ impl World<'_> {
         let now = self.queue.now();
         for resolved in addresses {
             if let Some(Target::Pod(pod)) = self.by_address.get(&resolved.address) {
+                let pod = *pod;
                 self.pods[pod.0 as usize].moments.resolved.get_or_insert(now);
+                // Who falls back to DNS may learn of a pod before the balancer lists it.
+                if self.learnt_by(pod) == Learnt::Balancer {
+                    self.pods[pod.0 as usize].moments.published.get_or_insert(now);
+                }
             }
         }
     }
