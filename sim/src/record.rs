@@ -81,7 +81,7 @@ impl World<'_> {
             latency_ms: tally.latency_ms(),
             goodput_per_s: tally.requests.ok as f64
                 / parts.scenario.duration.since(parts.scenario.warm_up).as_secs_f64(),
-            requests_per_pod: parts.pods.iter().map(|p| p.pod.by_load[i]).collect(),
+            requests_per_pod: parts.pods.iter().map(|p| p.pod.of_load(i)).collect(),
         };
         StrategyRecord {
             name: parts.strategy.name.clone(),

@@ -110,7 +110,7 @@ impl World<'_> {
             let ready = self.is_ready(id);
             let pod = &mut self.pods[id.0 as usize];
             let capacity = f64::from(pod.template.concurrency) * spec.sync_period.0 as f64;
-            let utilisation = pod.take_busy_time(now) as f64 / capacity;
+            let utilisation = pod.take_busy_ns(now) as f64 / capacity;
             if ready && pod.moments.ready.is_some_and(|since| since + spec.sync_period <= now) {
                 utilisations.push(utilisation);
             }

@@ -30,6 +30,8 @@ pub(crate) struct Caller {
     /// Where it runs.
     pub(super) pod: PodId,
     pub(super) name: Name,
+    /// The lookaside balancer that it has asked last.
+    pub(super) asked: Option<PodId>,
     /// Pings on its quiet connections.
     pub(super) keepalive: Option<KeepaliveConfig>,
     channel: Channel,
@@ -84,6 +86,7 @@ impl World<'_> {
         self.callers.insert(Caller {
             pod,
             name,
+            asked: None,
             keepalive: config.keepalive,
             channel,
             picker,

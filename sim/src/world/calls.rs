@@ -118,7 +118,7 @@ pub(crate) struct Call {
     /// Where it stands if it passes routes.
     pub(super) routed: Id<Routed>,
     /// The deployment of the server that it, or what was made for it, has reached.
-    pub(super) reached: Option<u32>,
+    pub(super) reached: Option<u16>,
     /// Pods on the way before this one.
     pub(super) stage: u8,
     /// Attempts before this one, where a route retries.
@@ -238,8 +238,8 @@ impl World<'_> {
             return; // the caller will notice that the connection is cut
         }
         pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
-        if self.deployments[pod.deployment].role == Role::Server {
-            call.reached = Some(pod.deployment as u32);
+        if pod.role == Role::Server {
+            call.reached = Some(pod.deployment as u16);
         }
         if !pod.is_serving(now) {
             self.respond(id, End::NotServing);
@@ -276,7 +276,7 @@ impl World<'_> {
             self.forget_abandoned(id);
             return; // its caller, if it still has one, notices that the connection is cut
         }
-        let role = self.deployments[pod.deployment].role;
+        let role = pod.role;
         let verdict = pod.verdict(call, self.queue.now());
         self.next_in_queue(pod_id);
         if phase == Phase::Abandoned {

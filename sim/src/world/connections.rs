@@ -34,7 +34,7 @@ pub(crate) struct Connection {
     /// Its age, once the pod has accepted it and counts it.
     pub(super) age: Option<ConnectionAge>,
     /// The caller's pings, once it is ready.
-    keepalive: Option<Keepalive>,
+    keepalive: Option<Box<Keepalive>>,
     /// A GOAWAY has come before the handshake was over.
     early_goaway: bool,
     /// The caller has a stream for the pod's health.
@@ -162,7 +162,7 @@ impl World<'_> {
         connection.state = State::Open;
         let (caller, name, early_goaway) = (connection.caller, connection.name, connection.early_goaway);
         let config = self.callers.get(caller).and_then(|c| c.keepalive.as_ref());
-        connection.keepalive = config.map(|config| Keepalive::new(now, config));
+        connection.keepalive = config.map(|config| Box::new(Keepalive::new(now, config)));
         self.plan_keepalive(id);
         self.pods[pod.0 as usize].moments.connected.get_or_insert(now);
         self.recorder.connection_opened();
@@ -326,7 +326,7 @@ impl World<'_> {
     }
 
     fn plan_keepalive(&mut self, id: Id<Connection>) {
-        let wake = self.connections.get(id).and_then(|c| c.keepalive.as_ref()).map(Keepalive::next_wake);
+        let wake = self.connections.get(id).and_then(|c| c.keepalive.as_deref()).map(Keepalive::next_wake);
         if let Some(wake) = wake.filter(|wake| *wake != Nanos::NEVER) {
             self.queue.at(wake, Event::Keepalive(id));
         }

@@ -29,6 +29,7 @@ const LONGEST_DEBOUNCE: Nanos = Nanos::from_secs(10);
 
 /// What the control plane does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)] // see Event
 pub(super) enum Step {
     /// It starts again after an outage.
     Start,

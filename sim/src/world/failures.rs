@@ -49,7 +49,7 @@ impl Pod<'_> {
 
     #[inline]
     fn degraded_at(&self, now: Nanos) -> Option<&Degraded> {
-        self.degraded.as_ref().filter(|degraded| now < degraded.until)
+        self.degraded.as_deref().filter(|degraded| now < degraded.until)
     }
 }
 
@@ -61,7 +61,7 @@ impl World<'_> {
         let victims: Vec<PodId> = pods.take(event.pods as usize).collect();
         for pod in victims {
             self.pods[pod.0 as usize].degraded =
-                Some(Degraded { until, speed: event.speed, error_rate: event.error_rate });
+                Some(Box::new(Degraded { until, speed: event.speed, error_rate: event.error_rate }));
         }
     }
 }

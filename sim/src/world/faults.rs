@@ -58,7 +58,7 @@ impl World<'_> {
         for connection in pod.connections.list(&self.connections) {
             let watched = self.connections.get(connection).filter(|c| c.health_watched);
             if let Some(hop) = watched.map(|c| c.hop) {
-                self.queue.after(self.lanes.hops[hop as usize], Event::Health(connection, serving));
+                self.queue.after(self.lanes.hops[hop as usize], health_event(connection, serving));
             }
         }
     }
@@ -79,7 +79,7 @@ impl World<'_> {
         if pod.phase != Phase::Gone {
             connection.health_watched = true;
             let serving = pod.is_serving(now);
-            self.queue.after(self.lanes.hops[connection.hop as usize], Event::Health(id, serving));
+            self.queue.after(self.lanes.hops[connection.hop as usize], health_event(id, serving));
         }
     }
 
@@ -110,4 +110,9 @@ impl World<'_> {
             self.tell(id, Input::ResolveFailed);
         }
     }
+}
+
+/// The pod's word on its health reaches the caller.
+fn health_event(connection: Id<Connection>, serving: bool) -> Event {
+    if serving { Event::Healthy(connection) } else { Event::Unhealthy(connection) }
 }

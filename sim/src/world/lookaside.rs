@@ -185,11 +185,15 @@ impl World<'_> {
         }
         let balancer = balancers[below(&mut self.names_stream, balancers.len())];
         let hop = self.places.latency(self.hop_between(from, balancer));
-        self.queue.at(now + look_up + Nanos(hop.0 * 5), Event::BalancerAsked(id, balancer));
+        self.queue.at(now + look_up + Nanos(hop.0 * 5), Event::BalancerAsked(id));
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.asked = Some(balancer);
+        }
     }
 
-    pub(super) fn balancer_asked(&mut self, id: Id<Caller>, balancer: PodId) {
+    pub(super) fn balancer_asked(&mut self, id: Id<Caller>) {
         let Some(caller) = self.callers.get(id) else { return };
+        let Some(balancer) = caller.asked else { return };
         let services = match caller.name {
             Name::Headless(service) => vec![(service, 1)],
             Name::Weighted(list) => self.weighted[list].clone(),

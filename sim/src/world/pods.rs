@@ -47,45 +47,52 @@ pub(crate) struct Moments {
 }
 
 /// A pod, or a sidecar container in one.
+///
+/// What every request reads or writes comes first and stays together (`repr(C)`): with a hundred pods and more each cache
+/// line counts.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Pod<'s> {
-    pub(crate) name: String,
-    pub(super) deployment: usize,
     /// What it is made from: its deployment's template when it was created.
     pub(super) template: &'s scenarios::Deployment,
+    pub(super) deployment: usize,
+    /// Requests worked on.
+    pub(super) busy: u32,
+    /// Requests that wait.
+    pub(super) queue: VecDeque<Id<Call>>,
+    pub(crate) requests: u64,
+    /// Those after the warm-up.
+    counted: u64,
+    bucket: u32,
+    pub(super) phase: Phase,
+    pub(super) role: Role,
+    /// Its bad period, which may be over.
+    pub(super) degraded: Option<Box<Degraded>>,
+    /// NOT_SERVING until then, as far as gRPC's health service and its requests go.
+    pub(super) unhealthy_until: Nanos,
+    /// Since when it works on so many, and the nanoseconds worked before, summed over requests, since that was last asked.
+    busy_since: Nanos,
+    busy_ns: u64,
+    /// Those of each load after the warm-up, where there are several loads.
+    by_load: Box<[u64]>,
+    /// What it routes requests with, if its strategy has routes.
+    pub(super) routing: Option<Box<Routing>>,
+    pub(crate) moments: Moments,
+    pub(crate) name: String,
     pub(super) address: Address,
     pub(crate) node: u32,
     /// The pod whose loopback it shares: itself, or the pod it is a sidecar of.
     pub(super) host: PodId,
-    pub(super) phase: Phase,
     pub(super) passed_probe: bool,
     /// Its deployment's when it was created.
     pub(super) revision: u32,
-    pub(crate) moments: Moments,
-    /// NOT_SERVING until then, as far as gRPC's health service and its requests go.
-    pub(super) unhealthy_until: Nanos,
-    /// Its bad period, which may be over.
-    pub(super) degraded: Option<Degraded>,
-    /// Requests worked on.
-    pub(super) busy: u32,
-    /// Since when it works on so many, and the time worked before, summed over requests, since it was last measured.
-    busy_since: Nanos,
-    busy_time: u128,
-    /// Requests that wait.
-    pub(super) queue: VecDeque<Id<Call>>,
     /// Connections it has accepted that are still there.
     pub(super) connections: Connections,
     /// Its process's channels, each with the service it leads to.
     pub(super) channels: Vec<(usize, Id<Caller>)>,
-    /// What it routes requests with, if its strategy has routes.
-    pub(super) routing: Option<Box<Routing>>,
     /// Jitter of its connections' age.
     pub(super) stream: Stream,
-    pub(crate) requests: u64,
-    bucket: u32,
     pub(crate) series: Vec<u32>,
-    /// Those of each load after the warm-up.
-    pub(crate) by_load: Box<[u64]>,
     /// Its own requests that were answered OK, if it is a client; issued after the warm-up.
     pub(crate) ok: u64,
 }
@@ -105,19 +112,26 @@ impl Pod<'_> {
     /// It works on so many requests from now on.
     #[inline]
     pub(super) fn set_busy(&mut self, now: Nanos, busy: u32) {
-        self.busy_time += u128::from(self.busy) * u128::from(now.since(self.busy_since).0);
+        // Wraps where nobody asks for ever; who asks does so every few seconds.
+        let worked = u64::from(self.busy).wrapping_mul(now.since(self.busy_since).0);
+        self.busy_ns = self.busy_ns.wrapping_add(worked);
         self.busy_since = now;
         self.busy = busy;
     }
 
     /// Nanoseconds it has worked since this was last asked, summed over the requests it worked on at the same time.
-    pub(super) fn take_busy_time(&mut self, now: Nanos) -> u128 {
+    pub(super) fn take_busy_ns(&mut self, now: Nanos) -> u64 {
         self.set_busy(now, self.busy);
-        std::mem::take(&mut self.busy_time)
+        std::mem::take(&mut self.busy_ns)
     }
 
     pub(super) fn close_bucket(&mut self) {
         self.series.push(std::mem::take(&mut self.bucket));
+    }
+
+    /// Requests of a load after the warm-up.
+    pub(crate) fn of_load(&self, load: usize) -> u64 {
+        self.by_load.get(load).copied().unwrap_or(self.counted)
     }
 
     /// A request of a load has come, after the warm-up or in it.
@@ -125,8 +139,11 @@ impl Pod<'_> {
     pub(super) fn count(&mut self, load: u32, now: Nanos, warm: bool) {
         self.requests += 1;
         self.bucket += 1;
-        self.by_load[load as usize] += u64::from(warm);
-        if self.moments.first_request.is_none() {
+        self.counted += u64::from(warm);
+        if let Some(of_load) = self.by_load.get_mut(load as usize) {
+            *of_load += u64::from(warm);
+        }
+        if self.requests == 1 {
             self.moments.first_request = Some(now);
         }
     }
@@ -178,9 +195,11 @@ impl World<'_> {
         self.by_address.insert(address.clone(), Target::Pod(id));
         // By name, so that server-3 has the same luck under every strategy, whatever else there is.
         let stream = stream(self.seed, Purpose::Pod, fnv1a(name.as_bytes()));
+        let several = self.scenario.loads.len() > 1;
         self.pods.push(Pod {
             name,
             deployment,
+            role: self.deployments[deployment].role,
             template,
             address,
             node,
@@ -198,7 +217,7 @@ impl World<'_> {
             degraded: None,
             busy: 0,
             busy_since: now,
-            busy_time: 0,
+            busy_ns: 0,
             queue: VecDeque::new(),
             connections: Connections::default(),
             channels: Vec::new(),
@@ -207,7 +226,8 @@ impl World<'_> {
             requests: 0,
             bucket: 0,
             series: vec![0; self.recorder.buckets()],
-            by_load: vec![0; self.scenario.loads.len()].into(),
+            counted: 0,
+            by_load: if several { vec![0; self.scenario.loads.len()].into() } else { Box::default() },
             ok: 0,
         });
         if !initial {
@@ -240,7 +260,7 @@ impl World<'_> {
     /// A process that calls others starts to.
     pub(super) fn start_work(&mut self, id: PodId) {
         let pod = &self.pods[id.0 as usize];
-        match self.deployments[pod.deployment].role {
+        match pod.role {
             Role::Server | Role::Support => {}
             Role::Client => self.start_clients(id),
             Role::Proxy => {

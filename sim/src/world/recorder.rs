@@ -17,7 +17,7 @@ pub(super) struct Ended {
     /// Node borders it crossed.
     pub(super) hops: u8,
     /// The deployment whose pod its last attempt reached.
-    pub(super) reached: Option<u32>,
+    pub(super) reached: Option<u16>,
 }
 
 /// Counts and distributions of a run.

@@ -73,6 +73,16 @@ pub(crate) enum Part {
     Routes,
 }
 
+impl Part {
+    /// This part of a version reaches a balancer.
+    fn event(self, pod: PodId, version: u32) -> Event {
+        match self {
+            Self::Clusters => Event::ClustersConfigured(pod, version),
+            Self::Routes => Event::RoutesConfigured(pod, version),
+        }
+    }
+}
+
 /// Where a request that passes routes stands.
 pub(crate) struct Routed {
     /// Whose routes.
@@ -184,7 +194,7 @@ impl World<'_> {
     pub(super) fn configured(&mut self, pod: PodId, version: u32, part: Part) {
         let reached = self.back_at(self.pods[pod.0 as usize].node);
         if reached > self.now() {
-            return self.queue.at(reached, Event::Configured(pod, version, part));
+            return self.queue.at(reached, part.event(pod, version));
         }
         // A balancer that is gone by now, or has something newer, takes no notice.
         let older = |routing: &Routing| routing.version.is_none_or(|known| known < version);
@@ -291,8 +301,8 @@ impl World<'_> {
             true => (after, after + self.hops(6)),
             false => (after + self.control_plane_settings().push_delay, after),
         };
-        self.queue.at(now + clusters, Event::Configured(pod, version, Part::Clusters));
-        self.queue.at(now + routes, Event::Configured(pod, version, Part::Routes));
+        self.queue.at(now + clusters, Part::Clusters.event(pod, version));
+        self.queue.at(now + routes, Part::Routes.event(pod, version));
     }
 
     /// If every balancer has what is written down, that is noted.
