@@ -301,7 +301,7 @@ pub enum Learnt {
 /// `endpoint_slice_s`, `published_s`, `resolvable_s`, `resolved_s`, `connected_s`, `first_request_s` to the next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PodRecord {
-    /// `server-3`.
+    /// `server-3`; a sidecar's begins with that of the pod it is in: `client-0/proxy`.
     pub name: String,
     /// `server`.
     pub deployment: String,

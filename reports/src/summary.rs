@@ -90,9 +90,17 @@ fn first_traffic(record: &RunRecord, s: &StrategyRecord) -> FirstTraffic {
     }
 }
 
-/// The pods of a role created after the start.
+/// The pods of a role created after the start, without the sidecars of servers: those come with their servers, and what
+/// reaches one is what reaches the other.
 pub(crate) fn new_pods(s: &StrategyRecord, role: Role) -> impl Iterator<Item = &PodRecord> {
-    s.pods.iter().filter(move |p| p.role == role && p.created_s > 0.0)
+    s.pods.iter().filter(move |p| p.role == role && p.created_s > 0.0 && !is_in_server(s, p))
+}
+
+/// Whether a pod is a mesh's sidecar in the pod of a server: "server-3/proxy".
+pub(crate) fn is_in_server(s: &StrategyRecord, pod: &PodRecord) -> bool {
+    let host = pod.name.rsplit_once('/').filter(|_| pod.role == Role::Proxy);
+    let deployment = host.and_then(|(host, _)| host.rsplit_once('-')).map(|(deployment, _)| deployment);
+    deployment.is_some_and(|name| s.deployments.iter().any(|d| d.role == Role::Server && d.name == name))
 }
 
 /// How far the new pods of a role were reached. A pod whose address was never published cannot be blamed on a strategy,
@@ -165,7 +173,8 @@ pub(crate) fn reach<'a>(record: &'a RunRecord, s: &'a StrategyRecord, role: Role
 /// a caller came that was not there before and called it at once. So a restarted client finds what a running one misses.
 fn brought_by<'a>(record: &'a RunRecord, s: &StrategyRecord, pod: &PodRecord) -> Option<&'a EventRecord> {
     let (published_s, first_s) = (pod.published_s?, pod.first_request_s?);
-    let newcomer = s.pods.iter().filter(|caller| caller.role < pod.role).find(|caller| {
+    let calls = |caller: &&PodRecord| caller.role < pod.role && !is_in_server(s, caller);
+    let newcomer = s.pods.iter().filter(calls).find(|caller| {
         caller.created_s - published_s >= PATIENCE_S
             && caller.started_s.is_some_and(|started| (0.0..=PROMPT_S).contains(&(first_s - started)))
     })?;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{HEADLESS, Sample, empty, headless, record, strategies, strategy, three};
-use reports::record::{RunRecord, StrategyRecord};
+use reports::record::{DeploymentRecord, PodRecord, Role, RunRecord, StrategyRecord};
 use reports::verdict::sentence;
 
 fn of(strategies: Vec<StrategyRecord>) -> String {
@@ -186,6 +186,33 @@ fn pods_that_only_a_new_caller_finds_are_told_of_as_such() {
     assert!(
         sentence(&r).starts_with("headless: both new server pods got requests, the last 32.8 s after it was created; ")
     );
+}
+
+/// The same where every server has a sidecar.
+fn restarted_in_a_mesh() -> RunRecord {
+    let mut r = restarted();
+    for s in &mut r.strategies {
+        let servers: Vec<PodRecord> = s.pods.iter().filter(|p| p.role == Role::Server).cloned().collect();
+        s.deployments = vec![DeploymentRecord { name: "server".to_owned(), ..DeploymentRecord::default() }];
+        for server in servers {
+            let (name, deployment) = (format!("{}/envoy", server.name), "envoy".to_owned());
+            s.pods.push(PodRecord { name, deployment, role: Role::Proxy, first_request_s: None, ..server });
+        }
+    }
+    r
+}
+
+#[test]
+fn sidecars_of_servers_are_no_new_proxies_and_bring_nobody() {
+    // As proxies they would be told of as idle; as callers they would have found what only a new client finds.
+    let without = sentence(&restarted());
+    assert_eq!(sentence(&restarted_in_a_mesh()), without);
+    let mut r = restarted_in_a_mesh();
+    let client = |p: &&mut PodRecord| p.role == Role::Client && p.created_s > 0.0;
+    // What comes at 90 s is another server's sidecar in place of the client.
+    let late = r.strategies[0].pods.iter_mut().find(client).expect("it was restarted");
+    (late.role, late.name) = (Role::Proxy, "server-9/envoy".to_owned());
+    assert!(!sentence(&r).contains("only after"), "{}", sentence(&r));
 }
 
 #[test]

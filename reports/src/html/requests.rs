@@ -9,7 +9,7 @@ use super::time::{Columns, Frame, Track};
 use crate::measure::imbalance;
 use crate::number::{count, percent, plural, short, sig3};
 use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
-use crate::summary::{self, EVEN};
+use crate::summary::{self, EVEN, is_in_server};
 use crate::verdict;
 
 /// Most pods that are drawn as bands.
@@ -39,6 +39,9 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, role: Role, shared:
     } else {
         String::new()
     };
+    if role == Role::Proxy && s.pods.iter().any(|p| is_in_server(s, p)) {
+        how.push_str(" Sidecars in server pods get what their servers get, and are not drawn.");
+    }
     let label = format!("Requests per {} pod over time under {}", word(role), s.name);
     let mut plot = String::new();
     for size in main_sizes(height, height.min(230.0).max(pods.len().min(BANDS) as f64 * 15.0)) {
@@ -88,8 +91,9 @@ fn word(role: Role) -> &'static str {
     }
 }
 
+/// Without the sidecars of servers, whose picture is their servers' again.
 pub(super) fn pods_of(s: &StrategyRecord, role: Role) -> Vec<usize> {
-    s.pods.iter().enumerate().filter(|(_, p)| p.role == role).map(|(i, _)| i).collect()
+    s.pods.iter().enumerate().filter(|(_, p)| p.role == role && !is_in_server(s, p)).map(|(i, _)| i).collect()
 }
 
 pub(super) fn buckets(s: &StrategyRecord, pod: usize) -> &[u32] {
