@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use reports::record::{LoadRecord, Role, RunRecord, StrategyRecord};
+use reports::record::{LoadRecord, PodRecord, Role, RunRecord, StrategyRecord};
 use scenarios::{Load, Scenario};
 
 /// One of these values.
@@ -312,6 +312,7 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
         of_balancer("ingress"),
         of_balancer("sidecar"),
         of_balancer("node_proxy"),
+        of_balancer("mesh"),
         xds(),
         lookaside(),
     );
@@ -327,7 +328,7 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
             (servers, canaries, proxies, clients),
             (server, canary, proxy, limiter, client),
             loads,
-            (s1, s2, s3, s4, s5, s6, s7),
+            (s1, s2, s3, s4, s5, s6, s7, s8),
         )| {
             let zones = zones.min(nodes);
             let mut events = events;
@@ -354,7 +355,7 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
                  [[service]]\nname = 'server'\ndeployments = ['server', 'canary']\n\
                  [[service]]\nname = 'v1'\ndeployments = ['server']\n\
                  [[service]]\nname = 'v2'\ndeployments = ['canary']\n\
-                 {loads}{s1}{s2}{s3}{s4}{s5}{s6}{s7}{events}"
+                 {loads}{s1}{s2}{s3}{s4}{s5}{s6}{s7}{s8}{events}"
             )
         },
     )
@@ -448,17 +449,32 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
     }
     let of_role = |role| s.pods.iter().filter(|p| p.role == role).map(|p| p.requests).sum::<u64>();
     let proxied = !["kube_proxy", "client", "xds", "grpclb"].contains(&s.name.as_str());
-    let (sent, at_proxies, at_servers) = (of_role(Role::Client), of_role(Role::Proxy), of_role(Role::Server));
+    // A mesh's requests pass two proxies; the second is told by the pod it is in.
+    let inbound = |p: &&PodRecord| p.role == Role::Proxy && !p.name.starts_with("client") && p.name.contains('/');
+    let at_inbound = s.pods.iter().filter(inbound).map(|p| p.requests).sum::<u64>();
+    let at_proxies = of_role(Role::Proxy) - at_inbound;
+    let (sent, at_servers) = (of_role(Role::Client), of_role(Role::Server));
     prop_assert_eq!(sent, s.requests.started);
     let passed_on = if proxied { at_proxies } else { sent };
+    if s.name == "mesh" {
+        prop_assert!(at_servers <= at_inbound, "{at_inbound} at their sidecars, {at_servers} at servers");
+    } else {
+        prop_assert_eq!(at_inbound, 0);
+    }
     prop_assert!(passed_on <= sent && s.requests.ok <= at_servers);
     let strategy = scenario.strategies.iter().find(|strategy| strategy.name == s.name).expect("it was run");
     let retries = strategy.routes.iter().filter_map(|route| route.retry.as_ref());
     let attempts = retries.map(|retry| u64::from(retry.max_attempts)).max().unwrap_or(1);
-    prop_assert!(at_servers <= passed_on * attempts, "{at_servers} at servers, {passed_on} passed on");
+    let arrived = if s.name == "mesh" { at_inbound } else { at_servers };
+    prop_assert!(arrived <= passed_on * attempts, "{arrived} at servers, {passed_on} passed on");
 
-    let legs = if proxied { 2 } else { 1 };
-    prop_assert!(s.node_hops.max <= legs && s.node_hops.mean <= f64::from(s.node_hops.max), "{:?}", s.node_hops);
+    let legs = match s.name.as_str() {
+        "mesh" => 3,
+        _ if proxied => 2,
+        _ => 1,
+    };
+    let borders = if s.name == "ingress" { 2 } else { 1 };
+    prop_assert!(s.node_hops.max <= borders && s.node_hops.mean <= f64::from(s.node_hops.max), "{:?}", s.node_hops);
     let l = &s.latency_ms;
     if s.requests.ok > 0 {
         // The histogram keeps three digits, the maximum is exact.
@@ -490,7 +506,7 @@ proptest! {
 
     /// A strategy's figures are its own: alone it gives the bytes that it gives beside others.
     #[test]
-    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..7) {
+    fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..8) {
 
         let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
         let together = run(&scenario);

@@ -121,7 +121,7 @@ fn a_deadline_frees_the_client_and_the_pod_when_it_is_done() {
         ("rate = \"100/s\"", "rate = \"20/s\""),
         ("[load]\n", "[load]\ndeadline = \"20ms\"\nconnection = \"per_request\"\n"),
     ];
-    for balancer in ["kube_proxy", "client", "ingress", "sidecar"] {
+    for balancer in ["kube_proxy", "client", "ingress", "sidecar", "mesh"] {
         let record = run(&changes, &strategy(balancer));
         let r = &record.strategies[0].requests;
         // Look-up and connection take 6 ms of the 20 for each leg that makes its own, the way 2 ms a leg.
@@ -156,7 +156,7 @@ fn without_a_queue_a_pod_is_a_loss_system() {
 fn down_to_nothing_and_back() {
     let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 0 }\n\
                   [[event]]\nat = \"5s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
-    for balancer in ["kube_proxy", "client", "ingress", "sidecar", "node_proxy"] {
+    for balancer in ["kube_proxy", "client", "ingress", "sidecar", "node_proxy", "mesh"] {
         let s = &run(&[("duration = \"10s\"", "duration = \"40s\"")], &(strategy(balancer) + events)).strategies[0];
         let between = |from: usize, until: usize| s.timeline.ok[from * 10..until * 10].iter().sum::<u32>();
         assert!(between(0, 2) >= 190, "{balancer}");
@@ -174,7 +174,7 @@ fn draining_servers_cost_no_requests() {
     let changes =
         [("name = \"server\"\n", "name = \"server\"\nreplicas = 3\nservice_time = { constant = \"50ms\" }\n")];
     let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 1 }\n";
-    for balancer in ["client", "ingress", "sidecar", "node_proxy"] {
+    for balancer in ["client", "ingress", "sidecar", "node_proxy", "mesh"] {
         let client = "client = { policy = \"round_robin\" }\n";
         let s = &run(&changes, &(strategy(balancer) + client + events)).strategies[0];
         assert_eq!(s.requests.failed, 0, "{balancer}: {:?}", s.errors);

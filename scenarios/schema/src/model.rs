@@ -577,10 +577,11 @@ pub struct Strategy {
     /// The client application's channel (to the service, or to the proxy where there is one).
     #[serde(default)]
     pub client: ChannelConfig,
-    /// The proxy between client and server, for `ingress`, `sidecar` and `node_proxy`; with its defaults where left out.
+    /// The proxy between client and server, for `ingress`, `sidecar`, `node_proxy` and `mesh`; with its defaults where left out.
     #[serde(default)]
     pub proxy: Option<Proxy>,
-    /// `max_connection_age` of the called service's pods under this strategy.
+    /// `max_connection_age` of the called service's pods under this strategy; with `mesh`, where their sidecars accept the
+    /// connections, of those.
     #[serde(default)]
     pub max_age: Option<Nanos>,
     /// `max_connection_age_jitter` of the called service's pods under this strategy.
@@ -627,17 +628,21 @@ pub enum Balancer {
     Sidecar,
     /// A proxy on every node chooses for the clients of its node.
     NodeProxy,
+    /// A proxy in every client pod chooses, and one in every server pod passes what comes to it on to its own server, as in
+    /// Istio's sidecar mode. Both are of the same deployment, and so are its figures.
+    Mesh,
 }
 
 impl Balancer {
     /// Whether requests pass a proxy.
     pub fn has_proxy(self) -> bool {
-        matches!(self, Self::Ingress | Self::Sidecar | Self::NodeProxy)
+        matches!(self, Self::Ingress | Self::Sidecar | Self::NodeProxy | Self::Mesh)
     }
 }
 
 /// A proxy that balances requests. Its container is described by a deployment: `ingress` runs that deployment with its
-/// own replicas, `sidecar` puts one container into every client pod, `node_proxy` one pod on every node.
+/// own replicas, `sidecar` puts one container into every client pod, `node_proxy` one pod on every node, `mesh` one
+/// container into every client pod and one into every server pod.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Proxy {

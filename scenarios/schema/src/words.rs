@@ -139,6 +139,7 @@ impl Strategy {
             }),
             Balancer::Sidecar => self.proxied("sidecar"),
             Balancer::NodeProxy => self.proxied("proxy per node"),
+            Balancer::Mesh => self.proxied("mesh"),
         };
         if self.client.health_check && self.balancer == Balancer::Client {
             words.push_str(" · health check");
@@ -242,11 +243,13 @@ mod tests {
         let s = scenario(
             "[[strategy]]\nname = 'a'\nbalancer = 'kube_proxy'\n\
              [[strategy]]\nname = 'b'\nbalancer = 'client'\nclient = { policy = 'round_robin' }\nmax_age = '10s'\n\
-             [[strategy]]\nname = 'c'\nbalancer = 'ingress'\nproxy = { max_age = '1m' }\n",
+             [[strategy]]\nname = 'c'\nbalancer = 'ingress'\nproxy = { max_age = '1m' }\n\
+             [[strategy]]\nname = 'd'\nbalancer = 'mesh'\nproxy = { resolver = 'xds' }\nmax_age = '10s'\n",
         );
         let words: Vec<String> = s.strategies.iter().map(Strategy::summary).collect();
         assert_eq!(words[0], "ClusterIP · client pick_first");
         assert_eq!(words[1], "client round_robin · dns · max age 10s");
         assert_eq!(words[2], "ingress proxy round_robin · strict_dns 5s · its max age 60s");
+        assert_eq!(words[3], "mesh round_robin · xds · max age 10s");
     }
 }

@@ -60,7 +60,7 @@ fn it_refuses_what_the_reader_refuses() {
         ("/deployment/0", "service_time", json!({"exponential": "1ms", "constant": "1ms"})),
         ("/load", "open", json!({"rate": 500})),
         ("/load", "open", json!({"rate": "500/day"})),
-        ("/strategy/0", "balancer", json!("mesh")),
+        ("/strategy/0", "balancer", json!("edge")),
         ("/strategy/0", "client", json!({"policy": "round_robbin"})),
         ("/strategy/0", "client", json!({"policy": {"random": {"x": 1}}})),
         ("/expect/0", "metric", json!("requests.filed")),

@@ -48,7 +48,7 @@ fn a_balancer_that_is_a_proxy_has_one_even_if_none_is_written() {
 fn every_key_has_its_place() {
     let scenario = read(EVERYTHING);
     assert_eq!(scenario.loads[0].open.as_ref().unwrap().rate.per_s(), 1000.0);
-    assert_eq!(scenario.strategies.len(), 7);
+    assert_eq!(scenario.strategies.len(), 8);
     assert_eq!(scenario.events[2].at, scenario.duration);
 }
 

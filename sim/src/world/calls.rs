@@ -1,6 +1,7 @@
 //! Calls: a request on its way to a pod, through its queue and its work, on through a proxy, and back.
 //!
-//! A request through a proxy is two calls, the client's and the proxy's; the second has the first as its parent.
+//! A request through a proxy is two calls, the client's and the proxy's; the second has the first as its parent. A mesh's
+//! second proxy makes a third.
 
 use lb_core::{Code, EndpointId, Nanos};
 
@@ -261,7 +262,7 @@ impl World<'_> {
         let now = self.queue.now();
         let pod = &self.pods[call.pod.0 as usize];
         let speed = pod.speed(now);
-        let time = call.work.time(call.stage, &pod.template.service_time);
+        let time = call.work.time(pod.stage(call), &pod.template.service_time);
         let time = if speed == 1.0 { time } else { time.mul_f64(1.0 / speed) };
         self.queue.at(now + time, Event::Worked(id));
     }
@@ -320,7 +321,7 @@ impl World<'_> {
             return self.route(pod, id);
         }
         let caller = proxy.channel(self.clients[parent.client.index()].to);
-        let child = Call { caller, stage: parent.stage + 1, ..parent.child(id, now) };
+        let child = Call { caller, stage: proxy.next_stage(parent), ..parent.child(id, now) };
         let child = self.calls.insert(child);
         if let Some(parent) = self.calls.get_mut(id) {
             parent.phase = Phase::Forwarded(child);

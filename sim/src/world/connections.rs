@@ -7,7 +7,6 @@ use super::callers::Caller;
 use super::calls::{Call, End};
 use super::names::Target;
 use super::places::Hop;
-use super::pods::Phase;
 use super::{Event, PodId, World};
 use crate::engine::{Id, Slab};
 
@@ -90,6 +89,7 @@ impl World<'_> {
             Some(Target::ClusterIp(service)) => self.backend(*service),
             None => None,
         };
+        let pod = pod.map(|pod| self.entrance(from, pod));
         // A ClusterIP without backends is refused by the caller's own node.
         let hop = pod.map_or(Hop::SameNode, |pod| self.hop_between(from, pod));
         let id = self.connections.insert(Connection {
@@ -118,18 +118,18 @@ impl World<'_> {
             return;
         }
         let now = self.queue.now();
-        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(connection) = self.connections.get(id) else { return };
         let hop = connection.hop;
-        let listens = |pod: &PodId| matches!(self.pods[pod.0 as usize].phase, Phase::Running | Phase::Stopping);
-        let listening = connection.pod.filter(listens);
+        let listening = connection.pod.filter(|pod| self.listens(connection, *pod));
         let Some(pod_id) = listening else {
             self.queue.after(self.lanes.hops[hop as usize], Event::Refused(id));
             return;
         };
+        let config = self.connection_age(connection.caller, pod_id);
         let pod = &mut self.pods[pod_id.0 as usize];
-        let config = &self.deployments[pod.deployment].age;
-        let age = ConnectionAge::new(&mut Context::new(now, &mut pod.stream), config);
+        let age = ConnectionAge::new(&mut Context::new(now, &mut pod.stream), &config);
         self.queue.at(age.next_wake(), Event::Age(id));
+        let Some(connection) = self.connections.get_mut(id) else { return };
         connection.age = Some(age);
         pod.connections.add(id, &self.connections);
         // TCP's handshake takes one round trip; HTTP/2 is ready when the server's SETTINGS have come, after another.
@@ -164,7 +164,7 @@ impl World<'_> {
         let config = self.callers.get(caller).and_then(|c| c.keepalive.as_ref());
         connection.keepalive = config.map(|config| Box::new(Keepalive::new(now, config)));
         self.plan_keepalive(id);
-        self.pods[pod.0 as usize].moments.connected.get_or_insert(now);
+        self.note_connected(caller, pod);
         self.recorder.connection_opened();
         self.tell(caller, Input::Connected(name));
         self.watch_health(id);

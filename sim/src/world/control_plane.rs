@@ -255,10 +255,11 @@ impl World<'_> {
         }
     }
 
-    /// Whether a health check of the pod ends with SERVING.
+    /// Whether a health check of the pod ends with SERVING; it passes a mesh's sidecar as every request does.
     fn says_serving(&self, pod: PodId) -> bool {
-        let pod = &self.pods[pod.0 as usize];
-        matches!(pod.phase, Phase::Running | Phase::Stopping) && pod.is_serving(self.queue.now())
+        let listens = |id: PodId| matches!(self.pods[id.0 as usize].phase, Phase::Running | Phase::Stopping);
+        let here = &self.pods[pod.0 as usize];
+        listens(pod) && listens(here.entrance) && here.is_serving(self.queue.now())
     }
 
     fn learn(&mut self, endpoints: Vec<Vec<PodId>>) {

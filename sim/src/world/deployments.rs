@@ -109,7 +109,7 @@ impl<'s> World<'s> {
         order.sort_by_key(|&d| matches!(self.deployments[d].role, Role::Proxy | Role::Support));
         for deployment in order {
             let replicas = match (self.deployments[deployment].role, strategy.balancer) {
-                (Role::Proxy, Balancer::Sidecar) => 0, // they come with the clients' pods
+                (Role::Proxy, Balancer::Sidecar | Balancer::Mesh) => 0, // they come with the pods they are in
                 (Role::Proxy, Balancer::NodeProxy) => self.places.nodes(),
                 _ => self.deployments[deployment].spec.replicas,
             };

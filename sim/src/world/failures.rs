@@ -44,7 +44,7 @@ impl Pod<'_> {
     #[inline]
     pub(super) fn verdict(&self, call: &Call, now: Nanos) -> Option<Code> {
         let rate = self.degraded_at(now).and_then(|d| d.error_rate).unwrap_or(self.template.error_rate);
-        (rate > 0.0 && call.work.luck(call.stage, call.attempt) < rate).then_some(self.template.error_code)
+        (rate > 0.0 && call.work.luck(self.stage(call), call.attempt) < rate).then_some(self.template.error_code)
     }
 
     #[inline]

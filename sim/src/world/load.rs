@@ -87,14 +87,13 @@ impl<'s> World<'s> {
                     _ => Name::Headless(proxies),
                 }
             }
-            Balancer::Sidecar | Balancer::NodeProxy => {
+            Balancer::Sidecar | Balancer::Mesh | Balancer::NodeProxy => {
                 let here = &self.pods[pod.0 as usize];
                 let local = proxy().pods.iter().copied().find(|p| {
                     let other = &self.pods[p.0 as usize];
-                    if self.strategy.balancer == Balancer::Sidecar {
-                        other.host == pod
-                    } else {
-                        other.node == here.node
+                    match self.strategy.balancer {
+                        Balancer::NodeProxy => other.node == here.node,
+                        _ => other.host == pod,
                     }
                 });
                 Name::Fixed(local.expect("a proxy is always made with the pod or the node it serves"))

@@ -18,6 +18,7 @@
 //! * [`delivery`]: the controller that brings a new version in step by step;
 //! * [`faults`]: outages, and pods that do not serve;
 //! * [`lookaside`]: balancers that clients ask for servers (grpclb);
+//! * [`mesh`]: sidecars in the servers' pods too;
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`zones`]: a zone that is cut off, and when that is noticed;
 //! * [`recorder`] and [`tally`]: what is counted on the way.
@@ -38,6 +39,7 @@ mod failures;
 mod faults;
 mod load;
 mod lookaside;
+mod mesh;
 mod names;
 mod places;
 mod pods;

@@ -20,7 +20,7 @@ pub(crate) fn learnt(strategy: &Strategy, role: Role) -> Learnt {
         (_, Role::Support) => None,
         (Balancer::KubeProxy, _) => return Learnt::KubeProxy,
         (Balancer::Client, _) | (Balancer::Ingress, Role::Proxy) => Some(&strategy.client.resolver),
-        (Balancer::Ingress | Balancer::Sidecar | Balancer::NodeProxy, _) => proxy,
+        (Balancer::Ingress | Balancer::Sidecar | Balancer::NodeProxy | Balancer::Mesh, _) => proxy,
     };
     match resolver {
         None | Some(ResolverConfig::Dns(_) | ResolverConfig::StrictDns(_)) => Learnt::Dns,
@@ -221,7 +221,11 @@ impl World<'_> {
     pub(super) fn dns_answer(&mut self, id: Id<Caller>) {
         let Some(caller) = self.callers.get_mut(id) else { return };
         let Some(resolution) = caller.answer.take() else { return };
-        self.address_learnt(&resolution.addresses);
+        let name = caller.name;
+        // That a sidecar knows its own pod's server helps nobody to find it.
+        if !matches!(name, Name::Fixed(pod) if self.is_sidecar_before(id, pod)) {
+            self.address_learnt(&resolution.addresses);
+        }
         self.tell(id, Input::Resolved(resolution));
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use lb_core::{Address, Nanos};
-use scenarios::Balancer;
 
 use super::callers::{Caller, Name};
 use super::calls::Call;
@@ -83,6 +82,10 @@ pub(crate) struct Pod<'s> {
     pub(crate) node: u32,
     /// The pod whose loopback it shares: itself, or the pod it is a sidecar of.
     pub(super) host: PodId,
+    /// Who accepts what comes to its address from outside the pod: itself, or a mesh's sidecar in it.
+    pub(super) entrance: PodId,
+    /// A mesh's sidecar in a server's pod.
+    pub(super) is_inbound: bool,
     pub(super) passed_probe: bool,
     /// Its deployment's when it was created.
     pub(super) revision: u32,
@@ -163,8 +166,7 @@ impl World<'_> {
         };
         let id = self.add_pod(deployment, node, None, initial);
 
-        if self.deployments[deployment].role == Role::Client && self.strategy.balancer == Balancer::Sidecar {
-            let proxy = self.deployments.iter().position(|d| d.role == Role::Proxy).expect("checked: a proxy exists");
+        if let Some(proxy) = self.sidecar_of(deployment) {
             self.add_pod(proxy, node, Some(id), initial);
         }
     }
@@ -187,7 +189,10 @@ impl World<'_> {
         let ip = |id: PodId| format!("10.{}.{}.{}", 128 + (id.0 >> 16), (id.0 >> 8) & 255, id.0 & 255);
         // A sidecar has its pod's address and a port of its own, a node's proxy a port of the node: whoever is started in
         // its place is found there again.
+        let is_inbound = host.is_some_and(|host| self.is_inbound(host));
         let address = match (host, self.is_node_proxy(deployment)) {
+            // Istio's ports for what leaves a pod and for what enters it.
+            (Some(host), _) if is_inbound => Address::new(&format!("{}:15006", ip(host))),
             (Some(host), _) => Address::new(&format!("{}:15001", ip(host))),
             (None, true) => Address::new(&format!("10.{}.{}.{}:15001", node >> 16, (node >> 8) & 255, node & 255)),
             (None, false) => Address::new(&format!("{}:50051", ip(id))),
@@ -204,6 +209,8 @@ impl World<'_> {
             address,
             node,
             host: host.unwrap_or(id),
+            entrance: id,
+            is_inbound,
             phase: if initial { Phase::Running } else { Phase::Starting },
             passed_probe: initial,
             revision: self.deployments[deployment].revision,
@@ -230,6 +237,9 @@ impl World<'_> {
             by_load: if several { vec![0; self.scenario.loads.len()].into() } else { Box::default() },
             ok: 0,
         });
+        if let Some(host) = host.filter(|_| is_inbound) {
+            self.pods[host.0 as usize].entrance = id;
+        }
         if !initial {
             // A sidecar starts with the pod it comes with.
             let with = host.filter(|_| again.is_none());
@@ -263,6 +273,7 @@ impl World<'_> {
         match pod.role {
             Role::Server | Role::Support => {}
             Role::Client => self.start_clients(id),
+            Role::Proxy if pod.is_inbound => self.start_inbound(id),
             Role::Proxy => {
                 self.start_routing(id);
                 if self.pods[id.0 as usize].routing.is_some() {
@@ -320,6 +331,7 @@ impl World<'_> {
             return;
         }
         self.pods[id.0 as usize].phase = Phase::Stopping;
+        self.forget_inbound(id);
         self.announce(id);
         let Deployment { spec, pre_stop, .. } = self.deployments[deployment];
         self.queue.at(heard + if at_once { Nanos::ZERO } else { spec.termination_grace_period }, Event::Kill(id));
@@ -339,8 +351,14 @@ impl World<'_> {
         }
         pod.phase = Phase::Terminating;
         let Deployment { spec, pre_stop, .. } = self.deployments[pod.deployment];
+        let has_sidecar = pod.entrance != id;
         self.announce(id);
-        self.drain_connections(id, spec.termination_grace_period - pre_stop);
+        let grace = spec.termination_grace_period - pre_stop;
+        if has_sidecar {
+            self.drain_inbound(id, grace);
+        } else {
+            self.drain_connections(id, grace);
+        }
         self.leave_if_done(id);
     }
 
@@ -354,21 +372,21 @@ impl World<'_> {
     }
 
     /// The deployment counts it no longer.
-    fn forget(&mut self, id: PodId) {
+    pub(super) fn forget(&mut self, id: PodId) {
         let deployment = self.pods[id.0 as usize].deployment;
         self.deployments[deployment].pods.retain(|&p| p != id);
     }
 
-    /// A terminating pod leaves with its last connection.
+    /// A terminating pod leaves with its last connection, and after the sidecar before it.
     pub(super) fn leave_if_done(&mut self, id: PodId) {
         let pod = &self.pods[id.0 as usize];
-        if pod.phase == Phase::Terminating && pod.connections.len() == 0 {
+        if pod.phase == Phase::Terminating && pod.connections.len() == 0 && !self.waits_for_sidecars(id) {
             self.remove_pod(id);
         }
     }
 
     /// The process is gone, and its sidecars with it.
-    fn remove_pod(&mut self, id: PodId) {
+    pub(super) fn remove_pod(&mut self, id: PodId) {
         let now = self.now();
         let pod = &mut self.pods[id.0 as usize];
         if pod.phase == Phase::Gone {
@@ -380,7 +398,8 @@ impl World<'_> {
         let queue = std::mem::take(&mut pod.queue);
         let mut channels: Vec<Id<Caller>> = pod.channels.drain(..).map(|(_, caller)| caller).collect();
         channels.extend(pod.routing.take().iter().flat_map(|routing| routing.channels()));
-        let (node, is_sidecar) = (pod.node, pod.host != id);
+        let (node, host, deployment) = (pod.node, pod.host, pod.deployment);
+        let is_sidecar = host != id;
         for call in queue {
             self.forget_abandoned(call);
         }
@@ -397,14 +416,13 @@ impl World<'_> {
             self.note_configured(); // the last that went by the old one may have left
         }
         self.announce(id);
-        if is_sidecar || self.strategy.balancer != Balancer::Sidecar {
-            return; // no other process lives in this pod
+        if is_sidecar {
+            return self.leave_if_done(host); // a server's pod that terminates goes when its sidecar has
         }
-        // Sidecars come right after their pod or, started again, later.
-        for other in (id.0 + 1..self.pods.len() as u32).map(PodId) {
-            if self.pods[other.0 as usize].host == id {
-                self.forget(other);
-                self.remove_pod(other);
+        if self.sidecar_of(deployment).is_some() {
+            for sidecar in self.sidecars_in(id) {
+                self.forget(sidecar);
+                self.remove_pod(sidecar);
             }
         }
     }

@@ -51,7 +51,9 @@ impl World<'_> {
         if matches!(call.end, End::NoEndpoint | End::Cancelled) || call.connection.is_none() {
             return;
         }
-        let deployment = self.pods[call.pod.0 as usize].deployment;
+        // A request that comes to a server's sidecar has come to the server's pod.
+        let pod = self.pods[call.pod.0 as usize].host;
+        let deployment = self.pods[pod.0 as usize].deployment;
         self.reached[route.index()][deployment] += 1;
     }
 

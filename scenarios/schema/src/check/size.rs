@@ -20,6 +20,8 @@ struct Pods {
     ever_on_nodes: u64,
     /// Started once more so far if it is a sidecar; the first of each comes with a client's pod.
     again_in_clients: u64,
+    /// The same if it is a mesh's; the first of each comes with a client's or a server's pod.
+    again_in_mesh: u64,
 }
 
 impl Check<'_> {
@@ -55,8 +57,7 @@ impl Check<'_> {
     fn most_pods(&self) -> Option<(u64, &Strategy)> {
         let pods = self.pods()?;
         let clients: u64 = self.calling()?.into_iter().map(|i| pods[i].ever).sum();
-        let called: Vec<usize> =
-            self.answering()?.into_iter().map(|name| self.deployment(name)).collect::<Option<_>>()?;
+        let called = self.called()?;
         let without_proxy = clients + called.iter().map(|&i| pods[i].ever).sum::<u64>();
 
         let mut most: Option<(u64, &Strategy)> = None;
@@ -72,6 +73,7 @@ impl Check<'_> {
                 (Balancer::Ingress, Some(proxy)) => proxy.ever,
                 (Balancer::Sidecar, Some(proxy)) => clients + proxy.again_in_clients,
                 (Balancer::NodeProxy, Some(proxy)) => proxy.ever_on_nodes,
+                (Balancer::Mesh, Some(proxy)) => without_proxy + proxy.again_in_mesh,
                 (_, None) => continue,
             };
             let balancers = match strategy.lookaside(self.scenario) {
@@ -84,6 +86,11 @@ impl Check<'_> {
             }
         }
         most
+    }
+
+    /// The deployments that answer.
+    fn called(&self) -> Option<Vec<usize>> {
+        self.answering()?.into_iter().map(|name| self.deployment(name)).collect()
     }
 
     /// The deployments that call, each once.
@@ -112,9 +119,9 @@ impl Check<'_> {
                 return None;
             }
             let now = u64::from(deployment.replicas);
-            pods.push(Pods { now, ever: now, ever_on_nodes: nodes, again_in_clients: 0 });
+            pods.push(Pods { now, ever: now, ever_on_nodes: nodes, again_in_clients: 0, again_in_mesh: 0 });
         }
-        let calling = self.calling()?;
+        let (calling, called) = (self.calling()?, self.called()?);
         // An autoscaler may go to its most and back as often as its stabilisation lets it.
         let mut most = vec![0; pods.len()];
         if !self.sound("hpa") {
@@ -133,6 +140,7 @@ impl Check<'_> {
         events.sort_by_key(|event| event.at);
         for event in events {
             let clients: u64 = calling.iter().map(|&i| pods[i].now).sum();
+            let servers: u64 = called.iter().map(|&i| pods[i].now).sum();
             if let Some(scale) = &event.scale {
                 if scale.replicas > MOST_PODS {
                     return None;
@@ -158,6 +166,7 @@ impl Check<'_> {
                 replaced.ever += replaced.now.min(at_most);
                 replaced.ever_on_nodes += nodes.min(at_most);
                 replaced.again_in_clients += clients.min(at_most);
+                replaced.again_in_mesh += (clients + servers).min(at_most);
             }
         }
         Some(pods)
@@ -204,6 +213,7 @@ mod tests {
             ("ingress", "116 pods"),    // and 5
             ("sidecar", "131 pods"),    // and 20, one a client
             ("node_proxy", "118 pods"), // and 7, one a node
+            ("mesh", "222 pods"),       // and 111, one a pod
         ] {
             assert_eq!(numbers(balancer, one).as_deref(), Some(pods), "{balancer}");
         }
@@ -222,6 +232,7 @@ mod tests {
             ("ingress", "235 pods"),    // proxy 5 + 5 + 5: no more can be killed than there are
             ("sidecar", "316 pods"),    // proxy 60 with the clients, + 30 + 6
             ("node_proxy", "240 pods"), // proxy 7 + 7 + 6
+            ("mesh", "486 pods"),       // proxy 220 with the others, + 30 + 10 + 6
         ] {
             assert_eq!(numbers(balancer, events).as_deref(), Some(pods), "{balancer}");
         }

@@ -70,7 +70,11 @@ impl Check<'_> {
         match (&strategy.proxy, strategy.balancer.has_proxy()) {
             (Some(_), false) => {
                 let rule = "`proxy` is given, but with this balancer requests pass none";
-                self.problem(&at, rule, "delete it, or let `balancer` be \"ingress\", \"sidecar\" or \"node_proxy\"");
+                self.problem(
+                    &at,
+                    rule,
+                    "delete it, or let `balancer` be \"ingress\", \"sidecar\", \"node_proxy\" or \"mesh\"",
+                );
             }
             (Some(proxy), true) => self.proxy(&at, strategy.balancer, proxy, called),
             (None, true) if self.certain(&at) => self.proxy(&at, strategy.balancer, &Proxy::default(), called),
