@@ -98,7 +98,7 @@ impl World<'_> {
         }
         let here = &self.pods[pod.0 as usize];
         let called = if here.is_inbound { here.host } else { pod };
-        self.deployments[self.pods[called.0 as usize].deployment].age.clone()
+        self.deployments[self.pods[called.0 as usize].deployment].age
     }
 
     /// Whether a pod's process accepts a connection from `caller`. A pod that has got SIGTERM accepts that of the sidecar
