@@ -5,6 +5,7 @@
 //! buckets that lie wholly inside it, so a window that begins inside a bucket leaves that bucket out rather than counting
 //! what happened before. Pods are those that existed at some time in it.
 
+use crate::canary::requests_to_detect;
 use crate::number::short;
 use crate::record::{
     DeploymentRecord, Latency, LoadRecord, PodRecord, Requests, Role, SplitPart, StrategyRecord, Times,
@@ -337,8 +338,23 @@ fn of_deployments(s: &StrategyRecord, window: Window, what: &Measure) -> Option<
         }
         "deployment.latency_ms.p50" => slowest(|d| d.latency_ms.p50),
         "deployment.latency_ms.p99" => slowest(|d| d.latency_ms.p99),
+        // What the window's own share and error rates come to.
+        "detect.requests" if cut => {
+            let failed_of = |d: &DeploymentRecord| count(d, d.failed, |d| &d.timeline.failed);
+            let others = |d: &DeploymentRecord| {
+                let (name, service) = (&d.name, &d.service);
+                let others = s.deployments.iter().filter(|o| o.service == *service && o.name != *name);
+                others.fold((0u64, 0u64), |(n, failed), o| (n + requests_of(o), failed + failed_of(o)))
+            };
+            let found = selected.iter().filter_map(|d| {
+                let (own, own_failed, (rest, rest_failed)) = (requests_of(d), failed_of(d), others(d));
+                let usual = error_rate(rest_failed, rest)?;
+                requests_to_detect(own as f64 / (own + rest) as f64, usual, error_rate(own_failed, own)?)
+            });
+            found.min().map(|n| n as f64)
+        }
         // The one that is found first.
-        "detect.requests" if !cut => selected.iter().filter_map(|d| d.detect_requests).min().map(|n| n as f64),
+        "detect.requests" => selected.iter().filter_map(|d| d.detect_requests).min().map(|n| n as f64),
         _ => None,
     }
 }
@@ -748,6 +764,14 @@ mod tests {
             )
         };
         assert_eq!((detect("canary"), detect("server")), (Some(11.0), None), "stable is not the one that is worse");
+        // From 1 s on a fifth goes to the canary, which fails all of it: ln 0.05 / ln 0.8 = 13.4.
+        let what = Measure {
+            metric: "detect.requests".to_owned(),
+            deployments: vec!["canary".to_owned()],
+            from_s: Some(1.0),
+            ..Measure::default()
+        };
+        assert_eq!(measure(&strategy(), RUN, &what), Some(14.0));
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub const METRICS: &[Metric] = &[
         "deployment.latency_ms.p99",
         "latency that 99 % of the answered requests that reached the deployment stay within, in milliseconds",
     ),
-    of_whole_deployment(
+    of_deployment(
         "detect.requests",
         "requests to the service after which the deployment's higher error rate is told from the others' (95 % power, 5 % significance)",
     ),
