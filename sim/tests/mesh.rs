@@ -102,10 +102,14 @@ fn servers_do_the_same_work_behind_a_second_sidecar() {
         ("duration = \"10s\"", "duration = \"60s\""),
     ];
     let record = run(&random, &(strategy("sidecar") + &strategy("mesh")));
+    let p99 = record.strategies[1].latency_ms.p99 - record.strategies[0].latency_ms.p99;
     let [sidecar, mesh] = [0, 1].map(|i| record.strategies[i].latency_ms.mean);
     // 2 ms on the loopback and 1 ms of work, of 6,000 draws: ± 3 · 1 ms / √6,000 = 0.04 ms. Other work of the servers would
     // move it by ± 3 · √2 · 10 ms / √6,000 = 0.5 ms.
     assert!((mesh - sidecar - 3.0).abs() < 0.04, "{mesh} - {sidecar}");
+    // The two works have nothing to do with each other: the tail of their sum lies 10 ms · ln(1 / (1 − 1/10)) = 1.05 ms
+    // further out than the server's. If they were the same draw it would be 1 ms · ln 100 = 4.6 ms.
+    assert!((1.5..4.5).contains(&p99), "2 ms on the loopback and 1.05 ms: {p99}");
 }
 
 #[test]
@@ -133,6 +137,30 @@ fn the_pod_begins_and_ends_as_one() {
         server.first_request_s.map(|at| (at * 1e3).round()),
         sidecar.first_request_s.map(|at| (at * 1e3).round() + 1.0)
     );
+}
+
+#[test]
+fn a_server_that_terminates_lets_its_own_sidecar_in() {
+    // Within a pod a message takes 15 ms, so a new sidecar has its server 90 ms after it listens: a look-up of 2, TCP and
+    // HTTP/2 of 4. Callers are there sooner: at 2.2 s it listens, a probe and 7 messages of 1 ms later requests come. They
+    // are held at the sidecar when the pod is deleted at 2.22 s; its server has not been called by then.
+    let changes = [
+        ("same_pod = \"1ms\"", "same_pod = \"15ms\""),
+        ("slices = { delay = \"50ms\"", "slices = { delay = \"0s\""),
+        ("period = \"100ms\"", "period = \"1ms\""),
+        ("rate = \"100/s\"", "rate = \"1000/s\""),
+        ("name = \"proxy\"\n", "name = \"proxy\"\nconcurrency = 9\n"),
+    ];
+    let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 4 }\n\
+                  [[event]]\nat = \"2.22s\"\nscale = { deployment = \"server\", replicas = 3 }\n";
+    let proxy = "proxy = { resolver = \"xds\" }\ncontrol_plane = { push_delay = \"0s\" }\n";
+    let s = &run(&changes, &(strategy("mesh") + proxy + events)).strategies[0];
+    assert_eq!(s.requests.failed, 0, "{:?}", s.errors);
+    let (server, sidecar) = (pod(s, "server-3"), pod(s, "server-3/proxy"));
+    assert!(sidecar.requests > 0 && server.requests == sidecar.requests, "{} of {}", server.requests, sidecar.requests);
+    // The handshake ends at 2.29 s; then 15 ms there and back.
+    assert_eq!(server.first_request_s, Some(2.305));
+    assert!(server.removed_s.is_some_and(|removed| (2.32..2.33).contains(&removed)), "{:?}", server.removed_s);
 }
 
 #[test]

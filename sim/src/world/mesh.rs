@@ -60,11 +60,7 @@ impl World<'_> {
 
     /// Whether a sidecar in this pod takes what comes from outside.
     pub(super) fn is_inbound(&self, host: PodId) -> bool {
-        self.role_of(host) == Role::Server
-    }
-
-    fn role_of(&self, pod: PodId) -> Role {
-        self.deployments[self.pods[pod.0 as usize].deployment].role
+        self.pods[host.0 as usize].role == Role::Server
     }
 
     /// Who accepts a connection to the address of `pod`: the pod itself, or the sidecar in it if the caller is outside.

@@ -65,6 +65,8 @@ pub(crate) struct Pod<'s> {
     bucket: u32,
     pub(super) phase: Phase,
     pub(super) role: Role,
+    /// A mesh's sidecar in a server's pod.
+    pub(super) is_inbound: bool,
     /// Its bad period, which may be over.
     pub(super) degraded: Option<Box<Degraded>>,
     /// NOT_SERVING until then, as far as gRPC's health service and its requests go.
@@ -84,8 +86,6 @@ pub(crate) struct Pod<'s> {
     pub(super) host: PodId,
     /// Who accepts what comes to its address from outside the pod: itself, or a mesh's sidecar in it.
     pub(super) entrance: PodId,
-    /// A mesh's sidecar in a server's pod.
-    pub(super) is_inbound: bool,
     pub(super) passed_probe: bool,
     /// Its deployment's when it was created.
     pub(super) revision: u32,
