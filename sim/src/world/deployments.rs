@@ -4,9 +4,9 @@ use lb_core::Nanos;
 use lb_core::channel::ConnectionAgeConfig;
 use scenarios::Balancer;
 
+use super::configuration::limit_services;
 use super::names::{Service, Target};
 use super::pods::Pod;
-use super::routes::limit_services;
 use super::{PodId, World};
 
 /// What a deployment's pods do with a request.

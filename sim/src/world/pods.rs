@@ -6,11 +6,11 @@ use lb_core::{Address, Nanos};
 
 use super::callers::{Caller, Name};
 use super::calls::Call;
+use super::configuration::Routing;
 use super::connections::Connections;
 use super::deployments::{Deployment, Role};
 use super::failures::Degraded;
 use super::names::Target;
-use super::routes::Routing;
 use super::{Event, PodId, World};
 use crate::engine::Id;
 use crate::random::{Purpose, Stream, fnv1a, stream, unit_below_one};
