@@ -85,7 +85,7 @@ impl World<'_> {
         };
         StrategyRecord {
             name: parts.strategy.name.clone(),
-            summary: parts.strategy.summary(),
+            summary: parts.strategy.summary(parts.scenario),
             requests: all.requests,
             errors: all.errors(),
             latency_ms: all.latency_ms(),

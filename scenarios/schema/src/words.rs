@@ -3,7 +3,7 @@
 use lb_core::Nanos;
 use lb_core::channel::ResolverConfig;
 
-use crate::{Balancer, Configuration, Configure, Event, Lookaside, ReachedBy, Scenario, Service, Strategy};
+use crate::{Balancer, Configuration, Configure, Discovery, Event, Lookaside, ReachedBy, Scenario, Service, Strategy};
 
 impl Scenario {
     /// The services that are called, in the order of the loads.
@@ -128,7 +128,9 @@ impl Configure {
 
 impl Strategy {
     /// Where the choice is made, by which policy, on addresses learnt how: "client round_robin · dns · max age 10s".
-    pub fn summary(&self) -> String {
+    ///
+    /// `scenario` has the control plane where the strategy has none of its own.
+    pub fn summary(&self, scenario: &Scenario) -> String {
         let client = self.client.policy.name();
         let mut words = match self.balancer {
             Balancer::KubeProxy => format!("ClusterIP · client {client}"),
@@ -141,6 +143,16 @@ impl Strategy {
             Balancer::NodeProxy => self.proxied("proxy per node"),
             Balancer::Mesh => self.proxied("mesh"),
         };
+        if self.uses_control_plane() {
+            let plane = self.control_plane.as_ref().unwrap_or(&scenario.control_plane);
+            words.push_str(&match plane.discovery {
+                Discovery::Watch => " · control plane watches".to_owned(),
+                Discovery::Poll(every) => format!(" · control plane looks every {every}"),
+            });
+            if plane.health_check {
+                words.push_str(", asks for health");
+            }
+        }
         if self.client.health_check && self.balancer == Balancer::Client {
             words.push_str(" · health check");
         }
@@ -246,10 +258,10 @@ mod tests {
              [[strategy]]\nname = 'c'\nbalancer = 'ingress'\nproxy = { max_age = '1m' }\n\
              [[strategy]]\nname = 'd'\nbalancer = 'mesh'\nproxy = { resolver = 'xds' }\nmax_age = '10s'\n",
         );
-        let words: Vec<String> = s.strategies.iter().map(Strategy::summary).collect();
+        let words: Vec<String> = s.strategies.iter().map(|strategy| strategy.summary(&s)).collect();
         assert_eq!(words[0], "ClusterIP · client pick_first");
         assert_eq!(words[1], "client round_robin · dns · max age 10s");
         assert_eq!(words[2], "ingress proxy round_robin · strict_dns 5s · its max age 60s");
-        assert_eq!(words[3], "mesh round_robin · xds · max age 10s");
+        assert_eq!(words[3], "mesh round_robin · xds · control plane watches · max age 10s");
     }
 }
