@@ -39,6 +39,7 @@ pub const METRICS: &[&str] = &[
     "imbalance",
     "jain",
     "pods.count",
+    "pods.phases.max",
     "pods.requests",
     "pods.with_traffic",
     "share",
@@ -382,6 +383,9 @@ fn of_pods(s: &StrategyRecord, window: Window, load: Option<&LoadRecord>, what: 
     if selected.is_empty() {
         return None;
     }
+    if what.metric == "pods.phases.max" {
+        return Some(f64::from(most_phases(selected.iter().map(|(pod, _)| *pod), window)));
+    }
     let requests: Vec<u64> = selected.iter().map(|&(_, n)| n).collect();
     let sum = requests.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
     let part = |n: u64| (of_all > 0).then(|| n as f64 / of_all as f64);
@@ -419,6 +423,24 @@ fn of_pods(s: &StrategyRecord, window: Window, load: Option<&LoadRecord>, what: 
 /// Requests of pod `i` in the buckets wholly inside a window.
 pub(crate) fn requests_in(s: &StrategyRecord, i: usize, window: Window) -> u64 {
     s.timeline.requests_per_pod.get(i).map_or(0, |series| window.sum(series))
+}
+
+/// In how many of the phases that `kubectl get pods` shows (ContainerCreating, Running, Terminating) the pods were at the same
+/// moment, at most.
+fn most_phases<'p>(pods: impl Iterator<Item = &'p PodRecord> + Clone, window: Window) -> u8 {
+    // Each phase of a pod as a span of time; it ends where the next begins.
+    let spans = pods.clone().flat_map(|pod| {
+        let gone = pod.removed_s.unwrap_or(f64::INFINITY);
+        let deleted = pod.deleted_s.unwrap_or(gone).min(gone);
+        let started = pod.started_s.unwrap_or(deleted).min(deleted);
+        [(1u8, pod.created_s, started), (2, started, deleted), (4, deleted, gone)]
+    });
+    let spans: Vec<(u8, f64, f64)> = spans.filter(|(_, from, until)| from < until).collect();
+    // The number changes only where a phase begins.
+    let begins = spans.iter().map(|&(_, from, _)| from.max(window.from_s)).filter(|at| *at < window.until_s);
+    let at =
+        |t: f64| spans.iter().filter(|(_, from, until)| *from <= t && t < *until).fold(0u8, |all, (bit, ..)| all | bit);
+    begins.map(|t| at(t).count_ones() as u8).max().unwrap_or(0)
 }
 
 fn smallest(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -482,6 +504,7 @@ mod tests {
             resolved_s: None,
             connected_s: None,
             first_request_s,
+            deleted_s: None,
             removed_s: None,
         }
     }
@@ -712,6 +735,25 @@ mod tests {
         let count = |until_s| of("pods.count", Pods::New, None, until_s);
         assert_eq!((count(Some(2.0)), count(Some(3.0))), (Some(0.0), Some(1.0)));
         assert_eq!(of("pods.requests", Pods::New, None, Some(3.0)), Some(0.0));
+    }
+
+    #[test]
+    fn phases_are_counted_at_the_same_moment() {
+        let life = |created_s, started_s, deleted_s, removed_s| PodRecord {
+            started_s,
+            deleted_s,
+            removed_s,
+            ..pod("server-0", created_s, None)
+        };
+        let window = Window::between(RUN, 0.0, f64::INFINITY);
+        let old = life(0.0, Some(0.0), Some(2.0), Some(3.0));
+        // Created at 1 s, running from 2 s: when the old one terminates, so never three at once …
+        let next = life(1.0, Some(2.0), None, None);
+        assert_eq!(most_phases([&old, &next].into_iter(), window), 2);
+        // … but for one that is created meanwhile, at 2.5 s.
+        let third = life(2.5, None, None, None);
+        assert_eq!(most_phases([&old, &next, &third].into_iter(), window), 3);
+        assert_eq!(most_phases([&old, &next, &third].into_iter(), Window::between(RUN, 0.0, 2.0)), 2);
     }
 
     #[test]

@@ -344,6 +344,9 @@ pub struct PodRecord {
     pub connected_s: Option<f64>,
     /// It received its first request.
     pub first_request_s: Option<f64>,
+    /// It was told to go, and has been terminating since.
+    #[serde(default)]
+    pub deleted_s: Option<f64>,
     /// It was gone.
     pub removed_s: Option<f64>,
 }

@@ -52,6 +52,7 @@ fn pod(number: BoxedStrategy<f64>) -> impl Strategy<Value = PodRecord> {
             resolved_s: moments[3],
             connected_s: moments[4],
             first_request_s: moments[5],
+            deleted_s: None,
             removed_s: moments[6],
         })
 }

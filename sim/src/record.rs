@@ -59,6 +59,7 @@ impl World<'_> {
                 resolved_s: moments.resolved.map(seconds),
                 connected_s: moments.connected.map(seconds),
                 first_request_s: moments.first_request.map(seconds),
+                deleted_s: moments.deleted.map(seconds),
                 removed_s: moments.removed.map(seconds),
             }
         });

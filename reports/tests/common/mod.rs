@@ -192,6 +192,7 @@ fn pod(name: &str, deployment: &str, role: Role, created_s: f64, first_request_s
         resolved_s: first_request_s,
         connected_s: first_request_s,
         first_request_s,
+        deleted_s: None,
         removed_s: None,
     }
 }

@@ -124,6 +124,10 @@ pub const METRICS: &[Metric] = &[
     of_pods("imbalance", "most requests of a selected pod over their mean: 1 is even"),
     of_pods("jain", "Jain's fairness index of the selected pods' requests: 1 is even, 1/n is all on one of n"),
     of_pods("pods.count", "how many of the selected pods there were, for at least a part of the time"),
+    of_pods(
+        "pods.phases.max",
+        "most of the phases ContainerCreating, Running and Terminating that the selected pods were in at the same moment",
+    ),
     of_pods("pods.requests", "requests the selected pods received"),
     of_pods("pods.with_traffic", "how many of the selected pods received a request"),
     of_pods("share", "the selected pods' part of the requests of all pods of the deployments, 0 to 1"),

@@ -42,6 +42,8 @@ pub(crate) struct Moments {
     pub(crate) resolved: Option<Nanos>,
     pub(crate) connected: Option<Nanos>,
     pub(crate) first_request: Option<Nanos>,
+    /// It was told to go.
+    pub(crate) deleted: Option<Nanos>,
     pub(crate) removed: Option<Nanos>,
 }
 
@@ -323,6 +325,7 @@ impl World<'_> {
         let now = self.now();
         let Pod { deployment, node, phase, .. } = self.pods[id.0 as usize];
         self.forget(id);
+        self.pods[id.0 as usize].moments.deleted.get_or_insert(now);
         // In a zone that is cut off it lives on until its kubelet hears of this.
         let heard = self.back_at(node);
         let at_once = self.deployments[deployment].role == Role::Client || phase == Phase::Starting;
