@@ -1,5 +1,8 @@
 //! Routes that are pushed: in which order, and what an outage of the control plane does to them.
 
+mod common;
+
+use common::{event, pod, pods_of, sum};
 use reports::record::{Role, StrategyRecord};
 
 /// A client with routes to v1, 200 requests a second for 60 s; at 20 s half of them are to go to v2.
@@ -16,14 +19,11 @@ fn run(control_plane: &str, more: &str) -> StrategyRecord {
          [[event]]\nat = '20s'\n\
          configure = {{ route = 'all', clusters = [{{ name = 'v1' }}, {{ name = 'v2' }}] }}\n{more}"
     );
-    let scenario = scenarios::parse("x.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-    let options =
-        sim::Options { name: "x".into(), hash: String::new(), seed: 1, reproduce: String::new(), text: String::new() };
-    sim::run(&scenario, &options, &mut |_, _| {}).strategies.remove(0)
+    common::run(&text).strategies.remove(0)
 }
 
 fn requests(s: &StrategyRecord, deployment: &str) -> u64 {
-    s.pods.iter().filter(|p| p.deployment == deployment && p.role == Role::Server).map(|p| p.requests).sum()
+    pods_of(s, deployment).iter().filter(|p| p.role == Role::Server).map(|p| p.requests).sum()
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn out_of_order_requests_are_lost_until_the_cluster_comes() {
 
 #[test]
 fn an_outage_delays_a_change_to_its_end() {
-    let s = run("", "[[event]]\nat = '15s'\ncontrol_plane_outage = { for = '25s' }\n");
+    let s = run("", &event("15s", "control_plane_outage = { for = '25s' }"));
     let [change] = s.configurations.as_slice() else { panic!("{:?}", s.configurations) };
     assert_eq!(change.at_s, 20.0);
     assert!(change.last_s.is_some_and(|last| (40.0..40.1).contains(&last)), "{change:?}");
@@ -55,11 +55,10 @@ fn an_outage_delays_a_change_to_its_end() {
 
 #[test]
 fn who_starts_during_an_outage_waits_for_its_end() {
-    let outage = "[[event]]\nat = '15s'\ncontrol_plane_outage = { for = '25s' }\n";
-    let s = run("", &format!("{outage}[[event]]\nat = '30s'\nrestart = {{ deployment = 'client' }}\n"));
-    let new = s.pods.iter().find(|p| p.name == "client-1").expect("the new client");
+    let outage = event("15s", "control_plane_outage = { for = '25s' }");
+    let s = run("", &(outage + &event("30s", "restart = { deployment = 'client' }")));
+    let new = pod(&s, "client-1");
     assert!(new.started_s.is_some_and(|started| (32.0..32.1).contains(&started)), "{new:?}");
-    let answered = |from: usize, until: usize| s.timeline.ok[from..until].iter().sum::<u32>();
-    assert_eq!(answered(33, 40), 0, "no route is known");
-    assert!(answered(40, 42) > 200 * 8, "what has waited is sent when the routes come");
+    assert_eq!(sum(&s.timeline.ok[33..40]), 0, "no route is known");
+    assert!(sum(&s.timeline.ok[40..42]) > 200 * 8, "what has waited is sent when the routes come");
 }

@@ -4,8 +4,11 @@
 //! ready, deadlines are shorter than a hop, queues hold nothing. A debug build checks more at the end of each run: that
 //! pods, connections and callers count exactly the requests that are with them (`world::audit`).
 
+mod common;
+
 use std::fmt::Write as _;
 
+use common::{parse, pods_of, simulate, sum};
 use proptest::prelude::*;
 use reports::record::{LoadRecord, PodRecord, Role, RunRecord, StrategyRecord};
 use scenarios::{Load, Scenario};
@@ -361,17 +364,6 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
     )
 }
 
-fn run(scenario: &Scenario) -> RunRecord {
-    let options = sim::Options {
-        name: "generated".into(),
-        hash: String::new(),
-        seed: scenario.seed,
-        reproduce: String::new(),
-        text: String::new(),
-    };
-    sim::run(scenario, &options, &mut |_, _| {})
-}
-
 /// Whether every client lives through the run and all its requests end before the run does: one batch each, with a
 /// deadline.
 fn all_requests_end(scenario: &Scenario) -> bool {
@@ -408,8 +400,7 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
     let t = &s.timeline;
     prop_assert_eq!([t.ok.len(), t.failed.len(), t.p50_ms.len(), t.p99_ms.len(), t.connections.len()], [buckets; 5]);
     prop_assert_eq!(t.requests_per_pod.len(), s.pods.len());
-    let total = |series: &[u32]| series.iter().map(|&n| u64::from(n)).sum::<u64>();
-    prop_assert_eq!((total(&t.ok), total(&t.failed)), (s.requests.ok, s.requests.failed));
+    prop_assert_eq!((sum(&t.ok), sum(&t.failed)), (s.requests.ok, s.requests.failed));
 
     let c = &s.connections;
     prop_assert!(c.closed <= c.opened && c.peak <= c.opened, "{c:?}");
@@ -417,7 +408,7 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
 
     for (pod, series) in s.pods.iter().zip(&t.requests_per_pod) {
         prop_assert_eq!(series.len(), buckets, "{}", pod.name);
-        prop_assert_eq!(total(series), pod.requests, "{}", pod.name);
+        prop_assert_eq!(sum(series), pod.requests, "{}", pod.name);
         for (bucket, &n) in series.iter().enumerate() {
             let (from, until) = (bucket as f64 * record.interval_s, (bucket + 1) as f64 * record.interval_s);
             let alive = until > pod.created_s && pod.removed_s.is_none_or(|removed| from <= removed);
@@ -444,7 +435,7 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
         prop_assert_eq!(pod.first_request_s.is_some(), pod.requests > 0);
     }
     for deployment in ["server", "canary", "proxy", "client"] {
-        let share: f64 = s.pods.iter().filter(|p| p.deployment == deployment).map(|p| p.share).sum();
+        let share: f64 = pods_of(s, deployment).iter().map(|p| p.share).sum();
         prop_assert!(share == 0.0 || (share - 1.0).abs() < 1e-9, "{deployment}: {share}");
     }
     let of_role = |role| s.pods.iter().filter(|p| p.role == role).map(|p| p.requests).sum::<u64>();
@@ -496,9 +487,8 @@ proptest! {
 
     #[test]
     fn what_comes_in_goes_out_once(text in scenario()) {
-
-        let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-        let record = run(&scenario);
+        let scenario = parse(&text);
+        let record = simulate(&scenario, scenario.seed);
         for s in &record.strategies {
             check(&scenario, &record, s).map_err(|e| TestCaseError::fail(format!("{}: {e}\n{text}", s.name)))?;
         }
@@ -507,12 +497,11 @@ proptest! {
     /// A strategy's figures are its own: alone it gives the bytes that it gives beside others.
     #[test]
     fn a_strategy_does_not_depend_on_the_others(text in scenario(), which in 0usize..8) {
-
-        let scenario = scenarios::parse("generated.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-        let together = run(&scenario);
+        let scenario = parse(&text);
+        let together = simulate(&scenario, scenario.seed);
         let mut alone = scenario.clone();
         alone.strategies = vec![scenario.strategies[which].clone()];
         let json = |s: &StrategyRecord| serde_json::to_string(s).expect("plain JSON");
-        prop_assert_eq!(json(&run(&alone).strategies[0]), json(&together.strategies[which]));
+        prop_assert_eq!(json(&simulate(&alone, alone.seed).strategies[0]), json(&together.strategies[which]));
     }
 }

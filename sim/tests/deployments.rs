@@ -1,6 +1,8 @@
 //! Stable against canary: whose requests are whose, through every kind of strategy.
 
-use reports::RunRecord;
+mod common;
+
+use common::{event, run, sum};
 use reports::record::DeploymentRecord;
 
 /// Three stable pods and a slow canary behind one service, under round robin: a quarter each.
@@ -47,22 +49,6 @@ name = "sidecar"
 balancer = "sidecar"
 "#;
 
-fn run(text: &str) -> RunRecord {
-    let scenario = scenarios::parse("canary.toml", text).unwrap_or_else(|e| panic!("{e}"));
-    let options = sim::Options {
-        name: "canary".to_owned(),
-        hash: String::new(),
-        text: text.to_owned(),
-        seed: 1,
-        reproduce: String::new(),
-    };
-    sim::run(&scenario, &options, &mut |_, _| {})
-}
-
-fn sum(series: &[u32]) -> u64 {
-    series.iter().map(|&n| u64::from(n)).sum()
-}
-
 #[test]
 fn requests_are_the_deployments_that_answered_them_also_through_a_proxy() {
     for s in &run(&SCENARIO.replace("DEADLINE", "")).strategies {
@@ -96,8 +82,9 @@ fn a_deadline_fails_the_requests_of_those_that_are_too_slow() {
 #[test]
 fn one_that_reached_no_server_is_nobodys() {
     // All servers die; until they are back and known, no endpoint is ready or connections are refused.
-    let kill = "[[event]]\nat = \"5s\"\nkill = { deployment = \"stable\", pods = 3 }\n[[event]]\nat = \"5s\"\nkill = { deployment = \"canary\" }\n";
-    for s in &run(&(SCENARIO.replace("DEADLINE", "") + kill)).strategies {
+    let kill = event("5s", "kill = { deployment = \"stable\", pods = 3 }")
+        + &event("5s", "kill = { deployment = \"canary\" }");
+    for s in &run(&(SCENARIO.replace("DEADLINE", "") + &kill)).strategies {
         let attributed: u64 = s.deployments.iter().map(|d| d.failed).sum();
         assert!(s.requests.failed > 100, "{}: {:?}", s.name, s.requests);
         // Those that were being worked on when the pods died.

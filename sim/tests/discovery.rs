@@ -1,6 +1,9 @@
 //! How endpoints are learnt, each with the arithmetic of what must come out.
 
-use reports::record::{Learnt, PodRecord, RunRecord, StrategyRecord};
+mod common;
+
+use common::{event, pod, received, scale, sum};
+use reports::record::{Learnt, RunRecord};
 
 /// Every message takes 1 ms, a request no time at all. A pod is ready 0.2 s to 0.3 s after it is asked for, in its slice
 /// 50 ms later, in DNS 50 ms after that.
@@ -29,16 +32,7 @@ open = { rate = "100/s", arrivals = "constant" }
 "#;
 
 fn run(more: &str) -> RunRecord {
-    let text = format!("{BASE}{more}");
-    let scenario = scenarios::parse("discovery.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    let options = sim::Options {
-        name: "discovery".into(),
-        hash: String::new(),
-        seed: 1,
-        reproduce: String::new(),
-        text: String::new(),
-    };
-    sim::run(&scenario, &options, &mut |_, _| {})
+    common::run(&format!("{BASE}{more}"))
 }
 
 /// One strategy, `round_robin` by this resolver.
@@ -49,30 +43,9 @@ fn client(resolver: &str, more: &str) -> String {
     )
 }
 
-fn event(at: &str, what: &str) -> String {
-    format!("[[event]]\nat = \"{at}\"\n{what}\n")
-}
-
-fn pod<'r>(s: &'r StrategyRecord, name: &str) -> &'r PodRecord {
-    s.pods.iter().find(|p| p.name == name).expect("it exists")
-}
-
-/// What a pod got in these intervals of 0.1 s.
-fn requests(s: &StrategyRecord, name: &str, from: usize, to: usize) -> u32 {
-    let index = s.pods.iter().position(|p| p.name == name).expect("it exists");
-    s.timeline.requests_per_pod[index][from..to].iter().sum()
-}
-
-fn sum(series: &[u32], from: usize, to: usize) -> u32 {
-    series[from..to].iter().sum()
-}
-
-const SCALE: &str = "scale = { deployment = \"server\", replicas = 3 }";
-
 #[test]
 fn a_watch_is_pushed_a_debounce_and_two_hops_after_the_slice() {
-    let record = run(&(client("xds", "") + &event("1s", SCALE)));
-    let s = &record.strategies[0];
+    let s = &run(&(client("xds", "") + &scale("1s", "server", 3))).strategies[0];
     let new = pod(s, "server-2");
     assert_eq!((new.learnt, new.resolvable_s), (Learnt::ControlPlane, None));
     let after_slice = |at: Option<f64>| at.expect("reached") - new.endpoint_slice_s.expect("reached");
@@ -81,14 +54,14 @@ fn a_watch_is_pushed_a_debounce_and_two_hops_after_the_slice() {
     assert!((after_slice(new.resolved_s) - 0.102).abs() < 1e-9, "{new:?}");
     assert!((after_slice(new.connected_s) - 0.106).abs() < 1e-9, "{new:?}");
     assert_eq!(s.requests.failed, 0);
-    assert!((requests(s, "server-2", 100, 200) as i64 - 333).abs() <= 1, "a third of 1000");
+    assert!((received(s, "server-2", 100..200) as i64 - 333).abs() <= 1, "a third of 1000");
 }
 
 #[test]
 fn a_loop_sees_what_dns_publishes_and_not_before_its_next_turn() {
     let plane = "[strategy.control_plane]\ndiscovery = { poll = \"3s\" }\nhealth_check = true\n";
-    let record = run(&(client("xds", "") + plane + &event("1s", SCALE)));
-    let new = pod(&record.strategies[0], "server-2");
+    let s = &run(&(client("xds", "") + plane + &scale("1s", "server", 3))).strategies[0];
+    let new = pod(s, "server-2");
     let waited = new.published_s.expect("found") - new.endpoint_slice_s.expect("reached");
     // 50 ms to DNS; then up to a loop of 3 s and its 8 ms: two hops for the look-up, six for the checks.
     assert!((0.05..=0.05 + 3.0 + 0.016).contains(&waited), "{waited}");
@@ -98,16 +71,9 @@ fn a_loop_sees_what_dns_publishes_and_not_before_its_next_turn() {
 #[test]
 fn changes_that_follow_each_other_are_pushed_once_but_not_put_off_for_ever() {
     // A pod more every 50 ms for 15 s keeps a debounce of 1 s waiting up to its limit of 10 s.
-    let steps: String = (0..300)
-        .map(|i| {
-            event(
-                &format!("{}ms", 1000 + i * 50),
-                &format!("scale = {{ deployment = \"server\", replicas = {} }}", 3 + i),
-            )
-        })
-        .collect();
-    let record = run(&(client("xds", "") + "control_plane = { push_delay = \"1s\" }\n" + &steps));
-    let first = pod(&record.strategies[0], "server-2");
+    let steps: String = (0..300).map(|i| scale(&format!("{}ms", 1000 + i * 50), "server", 3 + i)).collect();
+    let s = &run(&(client("xds", "") + "control_plane = { push_delay = \"1s\" }\n" + &steps)).strategies[0];
+    let first = pod(s, "server-2");
     let waited = first.resolved_s.expect("pushed") - first.published_s.expect("known");
     assert!((waited - 10.001).abs() < 1e-6, "{waited}");
 }
@@ -115,30 +81,28 @@ fn changes_that_follow_each_other_are_pushed_once_but_not_put_off_for_ever() {
 #[test]
 fn without_the_control_plane_clients_go_on_with_what_they_know() {
     let more = event("5s", "control_plane_outage = { for = \"10s\" }")
-        + &event("6s", SCALE)
+        + &scale("6s", "server", 3)
         + &event("8s", "restart = { deployment = \"client\" }");
-    let record = run(&(client("xds", "") + &more));
-    let s = &record.strategies[0];
-    assert_eq!(sum(&s.timeline.failed, 0, 80), 0, "nobody who was connected notices");
-    assert_eq!(requests(s, "server-2", 0, 150), 0, "nobody hears of the new pod");
+    let s = &run(&(client("xds", "") + &more)).strategies[0];
+    assert_eq!(sum(&s.timeline.failed[0..80]), 0, "nobody who was connected notices");
+    assert_eq!(received(s, "server-2", 0..150), 0, "nobody hears of the new pod");
     // The new client knows nothing, and nobody tells it.
-    assert_eq!(sum(&s.timeline.ok, 84, 150), 0);
-    assert!(sum(&s.timeline.failed, 84, 149) >= 640, "100/s fail at once");
+    assert_eq!(sum(&s.timeline.ok[84..150]), 0);
+    assert!(sum(&s.timeline.failed[84..149]) >= 640, "100/s fail at once");
     // Its fifth attempt comes 1 + 1.6 + 2.56 + 4.1 = 9.3 s ± 20 % after the first, so before 20 s.
-    assert_eq!(sum(&s.timeline.ok, 200, 300), 1000);
-    assert!((requests(s, "server-2", 200, 300) as i64 - 333).abs() <= 1);
+    assert_eq!(sum(&s.timeline.ok[200..300]), 1000);
+    assert!((received(s, "server-2", 200..300) as i64 - 333).abs() <= 1);
 }
 
 #[test]
 fn without_dns_clients_go_on_and_new_ones_fail_after_two_queries() {
     let more = event("5s", "dns_outage = { for = \"20s\" }") + &event("6s", "restart = { deployment = \"client\" }");
-    let record = run(&(client("dns", "") + &more));
-    let s = &record.strategies[0];
-    assert_eq!(sum(&s.timeline.failed, 0, 160), 0, "requests of the new client wait for the answer");
+    let s = &run(&(client("dns", "") + &more)).strategies[0];
+    assert_eq!(sum(&s.timeline.failed[0..160]), 0, "requests of the new client wait for the answer");
     // It starts at 6.2 s and asks twice, 5 s each: from 16.2 s on its requests fail, those that waited first.
-    assert!(sum(&s.timeline.failed, 162, 170) > 1000);
-    assert_eq!(sum(&s.timeline.ok, 65, 250), 0);
-    assert_eq!(sum(&s.timeline.ok, 390, 400), 100, "DNS is back, and so is the client");
+    assert!(sum(&s.timeline.failed[162..170]) > 1000);
+    assert_eq!(sum(&s.timeline.ok[65..250]), 0);
+    assert_eq!(sum(&s.timeline.ok[390..400]), 100, "DNS is back, and so is the client");
 }
 
 #[test]
@@ -148,8 +112,8 @@ fn a_client_that_checks_health_leaves_a_pod_that_does_not_serve() {
     let s = &careful.strategies[0];
     // It hears of it a hop later; what was on its way fails, at 100/s at most one.
     assert!(s.requests.failed <= 1, "{:?}", s.requests);
-    assert_eq!(requests(s, "server-0", 102, 199), 0);
-    assert_eq!(requests(s, "server-0", 202, 302), 500, "half of 100/s for 10 s, as before");
+    assert_eq!(received(s, "server-0", 102..199), 0);
+    assert_eq!(received(s, "server-0", 202..302), 500, "half of 100/s for 10 s, as before");
 
     let trusting = run(&(client("dns", "") + &sick));
     let s = &trusting.strategies[0];
@@ -161,50 +125,45 @@ fn a_client_that_checks_health_leaves_a_pod_that_does_not_serve() {
 fn a_control_plane_that_checks_health_takes_the_pod_out_for_everybody() {
     let sick = event("10s", "unhealthy = { deployment = \"server\", pods = 1, for = \"10s\" }");
     let plane = "[strategy.control_plane]\nhealth_check = true\nhealth_check_interval = \"2s\"\n";
-    let record = run(&(client("xds", "") + plane + &sick));
-    let s = &record.strategies[0];
+    let s = &run(&(client("xds", "") + plane + &sick)).strategies[0];
     // Found within 2 s, pushed 0.1 s later, and back in the same way.
     assert!(s.requests.failed <= 106, "{:?}", s.requests);
-    assert_eq!(requests(s, "server-0", 122, 199), 0);
-    assert_eq!(requests(s, "server-0", 225, 325), 500);
+    assert_eq!(received(s, "server-0", 122..199), 0);
+    assert_eq!(received(s, "server-0", 225..325), 500);
 }
 
 #[test]
 fn lists_come_from_the_balancer_and_from_dns_when_it_and_the_servers_are_lost() {
     let balancer = "[[deployment]]\nname = \"balancer\"\nstart_up = \"200ms\"\nreadiness = { period = \"100ms\" }\n\
                     [lookaside]\ndeployment = \"balancer\"\nupdate_interval = \"500ms\"\n";
-    let gone = event("5s", "scale = { deployment = \"balancer\", replicas = 0 }");
-    let grown = event("6s", SCALE);
-    let record = run(&(client("grpclb", "") + balancer + &event("1s", SCALE)));
-    let new = pod(&record.strategies[0], "server-2");
+    let gone = scale("5s", "balancer", 0);
+    let grown = scale("6s", "server", 3);
+    let s = &run(&(client("grpclb", "") + balancer + &scale("1s", "server", 3))).strategies[0];
+    let new = pod(s, "server-2");
     assert_eq!(new.learnt, Learnt::Balancer);
     let waited = new.resolved_s.expect("sent") - new.endpoint_slice_s.expect("reached");
     assert!((0.002..=0.502).contains(&waited), "the watch, up to an update, a hop: {waited}");
 
     // The balancer is gone: the list stays as it was.
-    let record = run(&(client("grpclb", "") + balancer + &gone + &grown));
-    let s = &record.strategies[0];
-    assert_eq!((s.requests.failed, requests(s, "server-2", 0, 400)), (0, 0));
+    let s = &run(&(client("grpclb", "") + balancer + &gone + &grown)).strategies[0];
+    assert_eq!((s.requests.failed, received(s, "server-2", 0..400)), (0, 0));
 
     // At 35 s the two servers of the list die as well. The name was looked up at the start, so it may be again, at once: DNS
     // knows the third. (Before 30 s the client would be left with the two dead addresses until then.)
     let killed = event("35s", "kill = { deployment = \"server\", pods = 2 }");
-    let record = run(&(client("grpclb", "") + balancer + &gone + &grown + &killed));
-    let s = &record.strategies[0];
-    assert_eq!(requests(s, "server-2", 0, 350), 0);
-    assert_eq!(requests(s, "server-2", 355, 400), 450, "all of 100/s while nobody else is known");
+    let s = &run(&(client("grpclb", "") + balancer + &gone + &grown + &killed)).strategies[0];
+    assert_eq!(received(s, "server-2", 0..350), 0);
+    assert_eq!(received(s, "server-2", 355..400), 450, "all of 100/s while nobody else is known");
     assert!(s.requests.failed <= 10, "{:?}", s.requests);
 }
 
 #[test]
 fn a_client_without_a_balancer_waits_ten_seconds_and_goes_by_dns() {
     let balancer = "[[deployment]]\nname = \"balancer\"\n[lookaside]\ndeployment = \"balancer\"\n";
-    let more = event("1s", "scale = { deployment = \"balancer\", replicas = 0 }")
-        + &event("5s", "restart = { deployment = \"client\" }");
-    let record = run(&(client("grpclb", "") + balancer + &more));
-    let s = &record.strategies[0];
+    let more = scale("1s", "balancer", 0) + &event("5s", "restart = { deployment = \"client\" }");
+    let s = &run(&(client("grpclb", "") + balancer + &more)).strategies[0];
     // It starts at 5.2 s; its requests wait until 15.2 s, and none fails.
-    assert_eq!((sum(&s.timeline.ok, 53, 152), sum(&s.timeline.ok, 153, 154)), (0, 10));
+    assert_eq!((sum(&s.timeline.ok[53..152]), sum(&s.timeline.ok[153..154])), (0, 10));
     assert_eq!(s.requests.failed, 0);
 }
 
@@ -215,16 +174,7 @@ fn a_cache_that_waits_for_all_names_answers_nobody_who_names_one() {
     let load = "[[load]]\nfrom = \"client\"\nto = \"other\"\nopen = { rate = \"100/s\", arrivals = \"constant\" }\n";
     let run = |withhold: bool| {
         let plane = format!("[strategy.control_plane]\nwithhold_until_all_named = {withhold}\n");
-        let text = format!("{base}{load}{two}{}{plane}", client("xds", ""));
-        let scenario = scenarios::parse("two.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-        let options = sim::Options {
-            name: "two".into(),
-            hash: String::new(),
-            seed: 1,
-            reproduce: String::new(),
-            text: String::new(),
-        };
-        sim::run(&scenario, &options, &mut |_, _| {})
+        common::run(&format!("{base}{load}{two}{}{plane}", client("xds", "")))
     };
     let open = run(false);
     assert_eq!(open.strategies[0].requests.failed, 0);
@@ -233,6 +183,6 @@ fn a_cache_that_waits_for_all_names_answers_nobody_who_names_one() {
     let s = &withheld.strategies[0];
     assert_eq!(s.requests.ok, 0);
     // 15 s of silence count as "there is no such resource"; then everything that waited fails.
-    assert_eq!((sum(&s.timeline.failed, 0, 150), s.connections.opened), (0, 0));
-    assert!(sum(&s.timeline.failed, 150, 152) >= 3000);
+    assert_eq!((sum(&s.timeline.failed[0..150]), s.connections.opened), (0, 0));
+    assert!(sum(&s.timeline.failed[150..152]) >= 3000);
 }

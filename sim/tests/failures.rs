@@ -1,6 +1,9 @@
 //! Pods that serve badly, zones that are cut off, and what controllers do about load, each with its arithmetic.
 
-use reports::record::{PodRecord, RunRecord, StrategyRecord};
+mod common;
+
+use common::{between, changed, event, pod, pods_of, received, scale, strategy};
+use reports::record::RunRecord;
 
 /// One server of 10 ms that never waits, a client of 100 requests a second, 1 ms for every message.
 const BASE: &str = r#"
@@ -32,40 +35,16 @@ open = { rate = "100/s", arrivals = "constant" }
 
 /// The base with these changes and additions.
 fn run(changes: &[(&str, &str)], more: &str) -> RunRecord {
-    let mut text = BASE.to_owned();
-    for (from, to) in changes {
-        assert!(text.contains(from), "{from}");
-        text = text.replacen(from, to, 1);
-    }
-    text.push_str(more);
-    let scenario = scenarios::parse("failures.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    let options = sim::Options {
-        name: "failures".into(),
-        hash: String::new(),
-        seed: 1,
-        reproduce: String::new(),
-        text: String::new(),
-    };
-    sim::run(&scenario, &options, &mut |_, _| {})
+    common::run(&changed(BASE, changes, more))
 }
 
 const CLIENT: &str = "[[strategy]]\nname = \"s\"\nbalancer = \"client\"\nclient = { policy = \"round_robin\", resolver = \"strict_dns\" }\n";
-
-fn pod<'r>(s: &'r StrategyRecord, name: &str) -> &'r PodRecord {
-    s.pods.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("no {name}"))
-}
-
-/// A series summed over seconds.
-fn between(series: &[u32], from: usize, until: usize) -> u32 {
-    series[from * 10..until * 10].iter().sum()
-}
 
 #[test]
 fn a_part_of_the_requests_fails_after_their_work() {
     for balancer in ["client", "kube_proxy", "ingress", "sidecar"] {
         let changes = [("name = \"server\"\n", "name = \"server\"\nerror_rate = 0.25\nerror_code = \"ABORTED\"\n")];
-        let record = run(&changes, &format!("[[strategy]]\nname = \"s\"\nbalancer = \"{balancer}\"\n"));
-        let s = &record.strategies[0];
+        let s = &run(&changes, &strategy(balancer)).strategies[0];
         let [error] = s.errors.as_slice() else { panic!("{:?}", s.errors) };
         assert_eq!((error.code.as_str(), error.reason.as_str()), ("ABORTED", "application error"));
         // 2000 · 0.25 = 500 ± 4 · sqrt(2000 · 0.25 · 0.75) = 77.
@@ -89,9 +68,8 @@ fn a_cold_pod_is_slow_until_its_window_is_over() {
     // The second server listens at 1.2 s and is warm at 11.2 s. At speed 0.1 its 10 ms take 100 ms, at 0.55 (half the
     // window) 18 ms, in the end 10 ms, and 2 ms on the way. The first one is warm from the start.
     let changes = [("name = \"server\"\n", "name = \"server\"\nwarm_up = { window = \"10s\", speed = 0.1 }\n")];
-    let event = "[[event]]\nat = \"1s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
-    let record = run(&changes, &format!("{CLIENT}{event}"));
-    let s = &record.strategies[0];
+    let second = scale("1s", "server", 2);
+    let s = &run(&changes, &format!("{CLIENT}{second}")).strategies[0];
     let slowest = |second: usize| s.timeline.p99_ms[second * 10].expect("requests end all the time");
     assert!((slowest(0) - 12.0).abs() < 0.3, "{}", slowest(0));
     // DNS is asked every 5 s: from 5 s on, at 3.8 s of age, the speed is 0.1 + 0.9 · 0.38 = 0.44.
@@ -103,20 +81,17 @@ fn a_cold_pod_is_slow_until_its_window_is_over() {
 
 #[test]
 fn a_degraded_pod_recovers_when_its_time_is_over_or_it_is_replaced() {
-    let degrade =
-        "[[event]]\nat = \"2s\"\ndegrade = { deployment = \"server\", speed = 0.5, error_rate = 1.0, for = \"5s\" }\n";
+    let degrade = event("2s", "degrade = { deployment = \"server\", speed = 0.5, error_rate = 1.0, for = \"5s\" }");
     let two = [("name = \"server\"\n", "name = \"server\"\nreplicas = 2\n")];
-    let record = run(&two, &format!("{CLIENT}{degrade}"));
-    let s = &record.strategies[0];
+    let s = &run(&two, &format!("{CLIENT}{degrade}")).strategies[0];
     // The older of the two fails its half of 100/s from 2 s on; work that ends by 7 s is judged, 12 ms on.
     assert_eq!(between(&s.timeline.failed, 0, 2), 0);
     assert!((49..=51).contains(&between(&s.timeline.failed, 4, 5)));
     assert!((246..=252).contains(&s.requests.failed), "{}", s.requests.failed);
     assert!((s.timeline.p50_ms[100].expect("requests") - 12.0).abs() < 0.3);
 
-    let restart = "[[event]]\nat = \"3s\"\nrestart = { deployment = \"server\" }\n";
-    let record = run(&two, &format!("{CLIENT}{degrade}{restart}"));
-    let s = &record.strategies[0];
+    let restart = event("3s", "restart = { deployment = \"server\" }");
+    let s = &run(&two, &format!("{CLIENT}{degrade}{restart}")).strategies[0];
     assert!(between(&s.timeline.failed, 2, 3) >= 49);
     // What fails later has no server: the new ones are found by the look-up at 5 s.
     let application = s.errors.iter().find(|e| e.reason == "application error").expect("some");
@@ -134,11 +109,10 @@ fn a_rollout_to_another_template_makes_other_pods() {
             "name = \"other\"\nversion = \"v2\"\nservice_time = { constant = \"30ms\" }\nstart_up = \"1s\"\n",
         ),
     ];
-    let events = "[[event]]\nat = \"1s\"\nrollout = { deployment = \"server\", template = \"other\" }\n\
-                  [[event]]\nat = \"14s\"\nkill = { deployment = \"server\" }\n";
-    let record = run(&changes, &format!("{CLIENT}{events}"));
-    let s = &record.strategies[0];
-    let servers: Vec<&PodRecord> = s.pods.iter().filter(|p| p.deployment == "server").collect();
+    let events = event("1s", "rollout = { deployment = \"server\", template = \"other\" }")
+        + &event("14s", "kill = { deployment = \"server\" }");
+    let s = &run(&changes, &format!("{CLIENT}{events}")).strategies[0];
+    let servers = pods_of(s, "server");
     assert_eq!(servers.len(), 7, "three, the three of the rollout, and one in the place of the killed");
     assert!(servers[..3].iter().all(|p| p.version == "v1") && servers[3..].iter().all(|p| p.version == "v2"));
     assert!(servers[3..].iter().all(|p| p.started_s == Some(p.created_s + 1.0)), "its start-up too");
@@ -165,10 +139,10 @@ fn run_in_zones(settings: &str, more: &str, changes: &[(&str, &str)]) -> RunReco
 
 #[test]
 fn requests_to_a_lost_zone_hang_until_the_names_have_no_more_of_it() {
-    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"60s\" }\n";
+    let loss = event("2s", "zone_loss = { zone = 1, for = \"60s\" }");
     let settings = "node_monitor_grace_period = \"5s\", default_unreachable_toleration = \"5s\", ";
-    let record = run_in_zones(settings, &format!("{CLIENT}{event}"), &[("[load]\n", "[load]\ndeadline = \"1s\"\n")]);
-    let s = &record.strategies[0];
+    let s = &run_in_zones(settings, &format!("{CLIENT}{loss}"), &[("[load]\n", "[load]\ndeadline = \"1s\"\n")])
+        .strategies[0];
     // NotReady at 7 s, out of the names at 7.1 s, found out by the look-up at 10 s: half of 100/s for 8 s.
     assert!((398..=402).contains(&s.requests.failed), "{:?}", s.errors);
     assert_eq!(s.errors[0].code, "DEADLINE_EXCEEDED");
@@ -182,32 +156,29 @@ fn requests_to_a_lost_zone_hang_until_the_names_have_no_more_of_it() {
 
 #[test]
 fn a_zone_that_comes_back_answers_what_it_was_asked() {
-    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"3s\" }\n";
-    let record = run_in_zones("", &format!("{CLIENT}{event}"), &[]);
-    let s = &record.strategies[0];
+    let loss = event("2s", "zone_loss = { zone = 1, for = \"3s\" }");
+    let s = &run_in_zones("", &format!("{CLIENT}{loss}"), &[]).strategies[0];
     assert_eq!(s.requests.failed, 0);
     // What was lost first, within 20 ms of 2 s, is sent again 0.2, 0.6, 1.4 and 3 s later: after the zone is back.
     assert!((3000.0..3050.0).contains(&s.latency_ms.max), "{}", s.latency_ms.max);
-    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server").count(), 2, "too short for anybody to notice");
+    assert_eq!(pods_of(s, "server").len(), 2, "too short for anybody to notice");
 
     // Back before its pods were evicted: they are endpoints again, and are found to be at the next look-up.
-    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"10s\" }\n";
+    let loss = event("2s", "zone_loss = { zone = 1, for = \"10s\" }");
     let settings = "node_monitor_grace_period = \"1s\", ";
-    let record = run_in_zones(settings, &format!("{CLIENT}{event}"), &[("[load]\n", "[load]\ndeadline = \"1s\"\n")]);
-    let s = &record.strategies[0];
-    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server").count(), 2);
-    let index = s.pods.iter().position(|p| p.name == "server-1").expect("it exists");
-    let served = |from, until| between(&s.timeline.requests_per_pod[index], from, until);
-    assert_eq!((served(6, 15), served(16, 20)), (0, 200));
+    let s = &run_in_zones(settings, &format!("{CLIENT}{loss}"), &[("[load]\n", "[load]\ndeadline = \"1s\"\n")])
+        .strategies[0];
+    assert_eq!(pods_of(s, "server").len(), 2);
+    assert_eq!((received(s, "server-1", 60..150), received(s, "server-1", 160..200)), (0, 200));
 }
 
 #[test]
 fn keepalive_finds_out_that_nobody_is_there() {
-    let event = "[[event]]\nat = \"2s\"\nzone_loss = { zone = 1, for = \"60s\" }\n";
+    let loss = event("2s", "zone_loss = { zone = 1, for = \"60s\" }");
     let keepalive = "keepalive = { time = \"10s\", timeout = \"1s\" }";
     let client = |more: &str| {
         format!(
-            "[[strategy]]\nname = \"s\"\nbalancer = \"client\"\nclient = {{ policy = \"round_robin\"{more} }}\n{event}"
+            "[[strategy]]\nname = \"s\"\nbalancer = \"client\"\nclient = {{ policy = \"round_robin\"{more} }}\n{loss}"
         )
     };
     let s = &run_in_zones("", &client(&format!(", {keepalive}")), &[]).strategies[0];
@@ -229,9 +200,9 @@ fn an_autoscaler_follows_the_load_up_at_once_and_down_late() {
         [("name = \"server\"\n", "name = \"server\"\nconcurrency = 2\n"), ("duration = \"20s\"", "duration = \"60s\"")];
     let hpa = "[[hpa]]\ndeployment = \"server\"\nmax_replicas = 5\ntarget_utilization = 0.25\nsync_period = \"5s\"\n\
                scale_down_stabilization = \"15s\"\n";
-    let stop = "[[event]]\nat = \"31s\"\nscale = { deployment = \"client\", replicas = 0 }\n";
-    let record = run(&changes, &format!("{hpa}{CLIENT}{stop}"));
-    let servers: Vec<&PodRecord> = record.strategies[0].pods.iter().filter(|p| p.deployment == "server").collect();
+    let stop = scale("31s", "client", 0);
+    let s = &run(&changes, &format!("{hpa}{CLIENT}{stop}")).strategies[0];
+    let servers = pods_of(s, "server");
     let created: Vec<f64> = servers.iter().map(|p| p.created_s).collect();
     assert_eq!(created, [0.0, 5.0]);
     // Idle from 31 s on. At 30 s two were desired, at 35 s still (1 s of 5 at 25 % each: 0.4), later one; until 50 s the two
@@ -245,9 +216,8 @@ fn an_autoscaler_follows_the_load_up_at_once_and_down_late() {
 fn an_autoscaler_is_blind_to_one_hot_pod_among_idle_ones() {
     let changes = [("name = \"server\"\n", "name = \"server\"\nreplicas = 4\nconcurrency = 1\n")];
     let hpa = "[[hpa]]\ndeployment = \"server\"\nmin_replicas = 4\nmax_replicas = 8\ntarget_utilization = 0.5\nsync_period = \"5s\"\n";
-    let record = run(&changes, &format!("{hpa}[[strategy]]\nname = \"s\"\nbalancer = \"kube_proxy\"\n"));
-    let s = &record.strategies[0];
+    let s = &run(&changes, &(hpa.to_owned() + &strategy("kube_proxy"))).strategies[0];
     // One pod of four works all the time: 25 % on average.
-    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server").count(), 4);
-    assert_eq!(s.pods.iter().filter(|p| p.deployment == "server" && p.requests > 0).count(), 1);
+    assert_eq!(pods_of(s, "server").len(), 4);
+    assert_eq!(pods_of(s, "server").iter().filter(|p| p.requests > 0).count(), 1);
 }

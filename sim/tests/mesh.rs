@@ -1,6 +1,9 @@
 //! Sidecars on both sides: what a request passes, what it costs, and how a pod of two containers starts and ends.
 
-use reports::record::{PodRecord, Role, RunRecord, StrategyRecord};
+mod common;
+
+use common::{at_the_end, changed, event, pod, received, scale, strategy};
+use reports::record::{Role, RunRecord};
 
 /// Three servers on three nodes, one client. Every message takes 1 ms and work no time where a test has not said otherwise.
 const BASE: &str = r#"
@@ -33,34 +36,7 @@ open = { rate = "100/s", arrivals = "constant" }
 
 /// The base with these changes and additions.
 fn run(changes: &[(&str, &str)], more: &str) -> RunRecord {
-    let mut text = BASE.to_owned();
-    for (from, to) in changes {
-        assert!(text.contains(from), "{from}");
-        text = text.replacen(from, to, 1);
-    }
-    text.push_str(more);
-    let scenario = scenarios::parse("mesh.toml", &text).unwrap_or_else(|errors| panic!("{errors}"));
-    let options = sim::Options {
-        name: "mesh".into(),
-        hash: String::new(),
-        seed: 1,
-        reproduce: String::new(),
-        text: String::new(),
-    };
-    sim::run(&scenario, &options, &mut |_, _| {})
-}
-
-fn strategy(balancer: &str) -> String {
-    format!("[[strategy]]\nname = \"{balancer}\"\nbalancer = \"{balancer}\"\n")
-}
-
-fn pod<'a>(s: &'a StrategyRecord, name: &str) -> &'a PodRecord {
-    s.pods.iter().find(|p| p.name == name).unwrap_or_else(|| panic!("{name} exists"))
-}
-
-/// Requests answered in the run's last second.
-fn at_the_end(s: &StrategyRecord) -> u32 {
-    s.timeline.ok.iter().rev().take(10).sum()
+    common::run(&changed(BASE, changes, more))
 }
 
 #[test]
@@ -116,10 +92,9 @@ fn servers_do_the_same_work_behind_a_second_sidecar() {
 fn the_pod_begins_and_ends_as_one() {
     let work =
         [("name = \"server\"\n", "name = \"server\"\nservice_time = { constant = \"50ms\" }\nconcurrency = 9\n")];
-    let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 1 }\n\
-                  [[event]]\nat = \"4s\"\nscale = { deployment = \"server\", replicas = 2 }\n";
+    let events = scale("2s", "server", 1) + &scale("4s", "server", 2);
     let proxy = "proxy = { resolver = \"xds\" }\n";
-    let s = &run(&work, &(strategy("mesh") + proxy + events)).strategies[0];
+    let s = &run(&work, &(strategy("mesh") + proxy + &events)).strategies[0];
     assert_eq!(s.requests.failed, 0, "{:?}", s.errors);
     for name in ["server-1", "server-2"] {
         let (server, sidecar) = (pod(s, name), pod(s, &format!("{name}/proxy")));
@@ -151,10 +126,9 @@ fn a_server_that_terminates_lets_its_own_sidecar_in() {
         ("rate = \"100/s\"", "rate = \"1000/s\""),
         ("name = \"proxy\"\n", "name = \"proxy\"\nconcurrency = 9\n"),
     ];
-    let events = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 4 }\n\
-                  [[event]]\nat = \"2.22s\"\nscale = { deployment = \"server\", replicas = 3 }\n";
+    let events = scale("2s", "server", 4) + &scale("2.22s", "server", 3);
     let proxy = "proxy = { resolver = \"xds\" }\ncontrol_plane = { push_delay = \"0s\" }\n";
-    let s = &run(&changes, &(strategy("mesh") + proxy + events)).strategies[0];
+    let s = &run(&changes, &(strategy("mesh") + proxy + &events)).strategies[0];
     assert_eq!(s.requests.failed, 0, "{:?}", s.errors);
     let (server, sidecar) = (pod(s, "server-3"), pod(s, "server-3/proxy"));
     assert!(sidecar.requests > 0 && server.requests == sidecar.requests, "{} of {}", server.requests, sidecar.requests);
@@ -166,13 +140,10 @@ fn a_server_that_terminates_lets_its_own_sidecar_in() {
 #[test]
 fn a_server_in_its_pre_stop_hook_serves_through_its_sidecar() {
     let hook = [("name = \"server\"\nreplicas = 3\n", "name = \"server\"\nreplicas = 2\npre_stop = \"3s\"\n")];
-    let event = "[[event]]\nat = \"2s\"\nscale = { deployment = \"server\", replicas = 1 }\n";
     // The file's list of servers is as it was at the start: only the GOAWAY, 3 s later, tells.
     let proxy = "proxy = { resolver = { strict_dns = { dns_refresh_rate = \"1h\" } } }\n";
-    let s = &run(&hook, &(strategy("mesh") + proxy + event)).strategies[0];
-    let at = s.pods.iter().position(|p| p.name == "server-1").expect("it exists");
-    let asleep: u32 = s.timeline.requests_per_pod[at][20..49].iter().sum();
-    assert_eq!(asleep, 145, "half of 100/s for 2.9 s");
+    let s = &run(&hook, &(strategy("mesh") + proxy + &scale("2s", "server", 1))).strategies[0];
+    assert_eq!(received(s, "server-1", 20..49), 145, "half of 100/s for 2.9 s");
     assert!(pod(s, "server-1").removed_s.is_some_and(|removed| (5.0..5.1).contains(&removed)));
     assert_eq!((s.requests.failed, s.connections.goaways), (0, 1));
 }
@@ -181,13 +152,11 @@ fn a_server_in_its_pre_stop_hook_serves_through_its_sidecar() {
 fn a_killed_pod_takes_its_sidecar_with_it_and_a_retry_goes_elsewhere() {
     let work =
         [("name = \"server\"\n", "name = \"server\"\nservice_time = { constant = \"50ms\" }\nconcurrency = 9\n")];
-    let event = "[[event]]\nat = \"3s\"\nkill = { deployment = \"server\", pods = 1 }\n";
+    let kill = event("3s", "kill = { deployment = \"server\", pods = 1 }");
     let route = "[[strategy.route]]\nname = \"all\"\nclusters = [{ name = \"server\" }]\n";
     let retry = "[strategy.route.retry]\nmax_attempts = 2\ninitial_backoff = \"1ms\"\nretryable_status_codes = [\"UNAVAILABLE\"]\n";
-    let [without, with] = ["", retry].map(|retry| {
-        let record = run(&work, &(strategy("mesh") + route + retry + event));
-        record.strategies.into_iter().next().expect("one strategy")
-    });
+    let [without, with] =
+        ["", retry].map(|retry| run(&work, &(strategy("mesh") + route + retry + &kill)).strategies.remove(0));
     // 100/s for three servers, each request some 56 ms under way: two of them, one more or less, were at the killed one.
     assert!((1..=3).contains(&without.requests.failed), "{:?}", without.errors);
     assert_eq!(with.requests.failed, 0, "{:?}", with.errors);
@@ -201,7 +170,7 @@ fn a_killed_pod_takes_its_sidecar_with_it_and_a_retry_goes_elsewhere() {
 #[test]
 fn a_sidecar_that_is_started_again_is_found_at_its_pods_address() {
     for action in ["restart = { deployment = \"proxy\" }", "kill = { deployment = \"proxy\", pods = 9 }"] {
-        let s = &run(&[], &(strategy("mesh") + "[[event]]\nat = \"3s\"\n" + action)).strategies[0];
+        let s = &run(&[], &(strategy("mesh") + &event("3s", action))).strategies[0];
         assert!(s.requests.failed > 0, "{action}: nobody answers while they are away");
         // Down for 0.2 s of start-up and back-offs of at most 1.2 s; long up again in the last of ten seconds.
         assert_eq!(at_the_end(s), 100, "{action}");

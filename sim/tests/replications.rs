@@ -1,16 +1,14 @@
 //! Replications: the same whatever the number of threads, and true to the runs they are made of.
 
+mod common;
+
+use common::{options, parse, simulate};
 use reports::RunRecord;
 use reports::statistics::estimate;
 use scenarios::Scenario;
 
 fn scenario() -> Scenario {
-    let text = include_str!("../../scenarios/strategies.toml");
-    scenarios::parse("strategies.toml", text).unwrap_or_else(|e| panic!("{e}"))
-}
-
-fn options(seed: u64) -> sim::Options {
-    sim::Options { name: "x".into(), hash: String::new(), text: String::new(), seed, reproduce: String::new() }
+    parse(include_str!("../../scenarios/strategies.toml"))
 }
 
 fn replicate(seeds: u32, threads: usize) -> RunRecord {
@@ -28,7 +26,7 @@ fn threads_change_nothing() {
 
 #[test]
 fn the_record_is_the_first_seeds_with_the_figures_of_all() {
-    let runs: Vec<RunRecord> = (3..7).map(|seed| sim::run(&scenario(), &options(seed), &mut |_, _| {})).collect();
+    let runs: Vec<RunRecord> = (3..7).map(|seed| simulate(&scenario(), seed)).collect();
     let mut record = replicate(4, 2);
     let replications = record.replications.take().expect("four seeds");
     assert_eq!(replications.seeds, [3, 4, 5, 6]);
@@ -56,7 +54,7 @@ fn the_record_is_the_first_seeds_with_the_figures_of_all() {
 
 #[test]
 fn one_seed_is_a_run() {
-    assert!(replicate(1, 2) == sim::run(&scenario(), &options(3), &mut |_, _| {}));
+    assert!(replicate(1, 2) == simulate(&scenario(), 3));
 }
 
 #[test]
