@@ -142,6 +142,10 @@ impl Check<'_> {
         if !self.sound("strategy") || !self.sound(path) {
             return;
         }
+        // Strategies that are not declared were reported as that.
+        if event.strategies.iter().any(|name| self.scenario.strategies.iter().all(|s| s.name != *name)) {
+            return;
+        }
         let meant: Vec<&Strategy> = self.scenario.strategies.iter().filter(|s| event.is_under(s)).collect();
         match (&configure.route, &configure.cluster) {
             (Some(route), None) => {
