@@ -13,7 +13,8 @@
 //! | [`json`] | the text of `run.json` |
 //! | [`write`](mod@write) | `run.json`, `data.csv` and `index.html`, whole or not at all |
 //!
-//! `summary` (the figures the table, the verdict and the page share) and `number` (how figures are spelt) are inside.
+//! `summary` (the figures the table, the verdict and the page share), `versions` (stable against canary, in words) and `number`
+//! (how figures are spelt) are inside.
 
 pub mod canary;
 pub mod html;
@@ -26,6 +27,7 @@ pub mod statistics;
 mod summary;
 pub mod terminal;
 pub mod verdict;
+mod versions;
 pub mod write;
 
 pub use measure::{Measure, Pods, imbalance, jain, measure};

@@ -6,6 +6,13 @@ use crate::number::{change, change_end, count, decimals, half_width, list, perce
 use crate::record::{DifferenceEstimate, EventRecord, Replications, Role, RunRecord, StrategyRecord};
 use crate::statistics::P99_MS;
 use crate::summary::{EVEN, NO_DIFFERENCE, PATIENCE_S, Reach, Row, Spread, reach, rows, spread};
+use crate::versions::{self, grouped};
+
+/// Failed requests from here on are many: one in a hundred. Our own choice.
+const MANY: f64 = 0.01;
+
+/// p99s of one seed that are nearer to each other than this are not told apart. Our own choice.
+const NEAR: f64 = 0.02;
 
 /// The verdict.
 #[must_use]
@@ -24,6 +31,7 @@ pub fn sentence(record: &RunRecord) -> String {
     let text = format!("{}{}.", of_first_seed(record), clauses.join("; "));
     // A name keeps its spelling, and so does p99.
     let named = record.strategies.iter().any(|s| text.starts_with(s.name.as_str()));
+    let named = named || versions::begins_with_name(&text, &record.strategies);
     if named || text.starts_with("p99") { text } else { sentence_case(&text) }
 }
 
@@ -43,7 +51,8 @@ fn of_one(record: &RunRecord, s: &StrategyRecord) -> Vec<String> {
     for role in [Role::Server, Role::Proxy] {
         clauses.extend(reach(record, s, role).map(|r| reached(&r)));
     }
-    clauses.extend(spread(record, s).map(|sp| spread_of(s, &sp)));
+    clauses.extend(versions::clauses(std::slice::from_ref(s)));
+    clauses.extend(comparable(record, s).map(|sp| spread_of(s, &sp)));
     let ended = s.requests.ok.saturating_add(s.requests.failed);
     if s.requests.ok > 0 {
         clauses.push(format!(
@@ -62,6 +71,11 @@ fn of_one(record: &RunRecord, s: &StrategyRecord) -> Vec<String> {
     }
     clauses.extend(record.replications.as_ref().and_then(p99_of_one_over_seeds));
     clauses
+}
+
+/// How evenly server pods that are meant to be alike end up; `None` where several deployments answer one service.
+fn comparable(record: &RunRecord, s: &StrategyRecord) -> Option<Spread> {
+    if versions::services(s).is_empty() { spread(record, s) } else { None }
 }
 
 /// "the 2 new server pods got no request in the 58.2 s after they were ready".
@@ -143,21 +157,30 @@ pub(crate) fn spread_of(s: &StrategyRecord, sp: &Spread) -> String {
 fn of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Vec<String> {
     let rows = rows(record);
     let ways: Vec<Way<'_>> = strategies.iter().filter_map(|s| way(record, s)).collect();
-    let mut clauses = Vec::new();
+    let first = failures_that_differ(strategies);
+    let mut clauses: Vec<String> = first.iter().cloned().collect();
+    clauses.extend(versions::clauses(strategies));
     clauses.extend(reach_of_several(strategies, &ways));
     if ways.iter().all(|w| w.reach.reached == 0) {
-        clauses.extend(spread_of_several(record, strategies));
+        // Beside failures an even load is no news.
+        let even = |s| comparable(record, s).is_none_or(|sp| sp.is_even());
+        let told = first.is_some() && strategies.iter().all(even);
+        clauses.extend(spread_of_several(record, strategies).filter(|_| !told));
     }
     clauses.extend(idle_proxies(record, strategies));
-    match &record.replications {
-        None => {
-            clauses.extend(p99_of_several(&rows));
-            clauses.push(failures(strategies));
-        }
-        Some(replications) => {
-            clauses.push(failures(strategies));
-            clauses.extend(p99_over_seeds(replications));
-        }
+    let p99 = match &record.replications {
+        None => p99_of_several(&rows),
+        Some(replications) => p99_over_seeds(replications),
+    };
+    if first.is_some() {
+        // Who fails the slow ones has the fast ones left.
+        clauses.extend(p99.map(|p99| format!("of requests answered OK, {p99}")));
+    } else if record.replications.is_none() {
+        clauses.extend(p99);
+        clauses.push(failures(strategies));
+    } else {
+        clauses.push(failures(strategies));
+        clauses.extend(p99);
     }
     clauses
 }
@@ -175,7 +198,7 @@ struct Way<'a> {
 /// `None` without new server pods that could be reached.
 fn way<'a>(record: &'a RunRecord, s: &'a StrategyRecord) -> Option<Way<'a>> {
     let reach = reach(record, s, Role::Server).filter(|r| r.ready > 0)?;
-    let spread = spread(record, s);
+    let spread = comparable(record, s);
     let uneven = spread.as_ref().filter(|sp| !sp.is_even()).map(|sp| sp.imbalance);
     Some(Way { name: &s.name, reach, uneven, judged: spread.is_some() })
 }
@@ -289,7 +312,7 @@ fn idle_proxies(record: &RunRecord, strategies: &[StrategyRecord]) -> Option<Str
 
 fn spread_of_several(record: &RunRecord, strategies: &[StrategyRecord]) -> Option<String> {
     let mut spreads: Vec<(&str, Spread)> =
-        strategies.iter().filter_map(|s| Some((s.name.as_str(), spread(record, s)?))).collect();
+        strategies.iter().filter_map(|s| Some((s.name.as_str(), comparable(record, s)?))).collect();
     spreads.sort_by(|a, b| f64::total_cmp(&a.1.imbalance, &b.1.imbalance));
     let even: Vec<&str> = spreads.iter().filter(|(_, sp)| sp.is_even()).map(|(name, _)| *name).collect();
     let (first, best) = spreads.first()?;
@@ -348,6 +371,10 @@ fn p99_of_several(rows: &[Row<'_>]) -> Option<String> {
         return Some(format!("p99 is {least} ms under {who} (one seed)"));
     }
     let base_name = baseline.strategy.name.as_str();
+    let (lowest, highest) = (known[0].1, known[known.len() - 1].1);
+    if highest - lowest < NEAR * lowest && known.len() == rows.len() {
+        return Some(format!("p99 is about the same under each, {least} to {most} ms (one seed)"));
+    }
     let of_change = |c: Option<f64>| c.map_or_else(String::new, |c| format!("{}, ", change(c)));
     if let [_, other] = rows {
         let change = of_change(other.delta_p99);
@@ -450,6 +477,51 @@ fn interval(d: &DifferenceEstimate, with_mean: bool) -> String {
     format!("{mean}{ends}{}", plural(d.n.into(), "paired seed"))
 }
 
+/// Part of the ended requests that failed; `None` if none ended.
+pub(crate) fn failed_part(s: &StrategyRecord) -> Option<f64> {
+    let ended = s.requests.ok.saturating_add(s.requests.failed);
+    (ended > 0).then(|| s.requests.failed as f64 / ended as f64)
+}
+
+/// Whether strategies differ much in failed requests: under one at least [`MANY`] of them, under another at most a third
+/// of that part. Then failures are what there is to say first.
+pub(crate) fn failures_differ(strategies: &[StrategyRecord]) -> bool {
+    let parts: Vec<f64> = strategies.iter().filter_map(failed_part).collect();
+    let most = parts.iter().copied().fold(0.0, f64::max);
+    most >= MANY && parts.iter().any(|part| *part <= most / 3.0)
+}
+
+/// "under headless 24.8 % of requests failed, under sidecar 3.29 %, under mesh none".
+fn failures_that_differ(strategies: &[StrategyRecord]) -> Option<String> {
+    if !failures_differ(strategies) {
+        return None;
+    }
+    let mut parts: Vec<(&StrategyRecord, f64)> = strategies.iter().filter_map(|s| Some((s, failed_part(s)?))).collect();
+    parts.sort_by(|a, b| f64::total_cmp(&b.1, &a.1));
+    let spelt = |s: &StrategyRecord, part: f64| match (s.requests.ok, s.requests.failed) {
+        (_, 0) => "none".to_owned(),
+        (0, _) => "all".to_owned(),
+        _ => percent(part),
+    };
+    let groups = grouped(parts.iter().map(|(s, part)| (s.name.as_str(), spelt(s, *part))));
+    let each: Vec<String> = groups
+        .iter()
+        .enumerate()
+        .map(|(i, (part, names))| match (i, part.as_str()) {
+            (0, "all") => format!("under {} all requests failed", list(names)),
+            (0, part) => format!("under {} {part} of requests failed", list(names)),
+            (_, part) => format!("under {} {part}", list(names)),
+        })
+        .collect();
+    Some(each.join(", ") + &completed_none(strategies))
+}
+
+/// "; idle completed none", or nothing.
+fn completed_none(strategies: &[StrategyRecord]) -> String {
+    let idle: Vec<&str> = strategies.iter().filter(|s| failed_part(s).is_none()).map(|s| s.name.as_str()).collect();
+    if idle.is_empty() { String::new() } else { format!("; {} completed none", list(&idle)) }
+}
+
 fn failures(strategies: &[StrategyRecord]) -> String {
     let mut failed: Vec<(&StrategyRecord, f64)> = strategies
         .iter()
@@ -457,9 +529,7 @@ fn failures(strategies: &[StrategyRecord]) -> String {
         .map(|s| (s, s.requests.failed as f64 / s.requests.ok.saturating_add(s.requests.failed) as f64))
         .collect();
     failed.sort_by(|a, b| f64::total_cmp(&b.1, &a.1));
-    let idle: Vec<&str> =
-        strategies.iter().filter(|s| s.requests.ok == 0 && s.requests.failed == 0).map(|s| s.name.as_str()).collect();
-    let mut text = match failed.as_slice() {
+    let text = match failed.as_slice() {
         [] => "no request failed".to_owned(),
         [(s, part)] => {
             format!("{} of {}'s requests failed ({}), no other", count(s.requests.failed), s.name, percent(*part))
@@ -469,8 +539,5 @@ fn failures(strategies: &[StrategyRecord]) -> String {
             format!("requests failed under {}", list(&each))
         }
     };
-    if !idle.is_empty() {
-        text.push_str(&format!("; {} completed none", list(&idle)));
-    }
-    text
+    text + &completed_none(strategies)
 }

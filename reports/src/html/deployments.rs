@@ -15,22 +15,10 @@ use super::time::{Columns, Frame, Track};
 use crate::canary::share_of_one;
 use crate::number::{count, list, percent, sig3};
 use crate::record::{DeploymentRecord, RunRecord, StrategyRecord};
+use crate::versions::services;
 
 /// Most deployments of a service that are drawn: as many as there are hues.
 const MOST: usize = 7;
-
-/// Services that several deployments answer, each with these.
-pub(super) fn split(s: &StrategyRecord) -> Vec<(&str, Vec<&DeploymentRecord>)> {
-    let mut services: Vec<(&str, Vec<&DeploymentRecord>)> = Vec::new();
-    for d in &s.deployments {
-        match services.iter_mut().find(|(name, _)| *name == d.service) {
-            Some((_, members)) => members.push(d),
-            None => services.push((&d.service, vec![d])),
-        }
-    }
-    services.retain(|(_, members)| members.len() > 1 && members.iter().any(|d| d.requests > 0));
-    services
-}
 
 /// For each such service who got the requests, and who failed them.
 pub(super) fn figures(record: &RunRecord, s: &StrategyRecord, shared: Shared) -> Vec<Figure> {
@@ -38,7 +26,7 @@ pub(super) fn figures(record: &RunRecord, s: &StrategyRecord, shared: Shared) ->
         let drawn = &members[..members.len().min(MOST)];
         [shares(record, s, name, drawn, shared), errors(record, s, name, drawn, shared)]
     };
-    split(s).iter().flat_map(of_service).flatten().collect()
+    services(s).iter().flat_map(of_service).flatten().collect()
 }
 
 fn shares(
@@ -136,11 +124,19 @@ fn errors(
         }
         end_labels(c, &labels, plot.frame.right, plot.top, plot.bottom, INK);
     })?;
-    let parts: Vec<String> =
-        members.iter().filter_map(|d| Some(format!("{} at {}", percent(d.error_rate?), d.name))).collect();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let of = |d: &DeploymentRecord| match d.failed {
+        0 => "none".to_owned(),
+        failed if failed == d.requests => "all".to_owned(),
+        failed => percent(failed as f64 / d.requests as f64),
+    };
+    let parts: Vec<String> = members
+        .iter()
+        .filter(|d| d.requests > 0)
+        .enumerate()
+        .map(|(i, d)| format!("{} {}{}", d.name, of(d), if i == 0 { " of its requests" } else { "" }))
+        .collect();
     Some(Figure {
-        finding: format!("{} of the requests failed.", list(&parts)),
+        finding: format!("Failed: {}.", parts.join(", ")),
         how: "Failed over ended requests of each deployment; a gap where it got none.".to_owned(),
         plot,
     })
@@ -149,7 +145,7 @@ fn errors(
 /// A row a deployment, for each service that several answer.
 pub(super) fn table(s: &StrategyRecord) -> String {
     let mut html = String::new();
-    for (service, members) in split(s) {
+    for (service, members) in services(s) {
         let mut body = String::new();
         let tells = members.iter().any(|d| d.detect_requests.is_some());
         for d in &members {
@@ -194,9 +190,11 @@ pub(super) fn table(s: &StrategyRecord) -> String {
 /// How to read the last column, and what the failures cost.
 fn told(s: &StrategyRecord, members: &[&DeploymentRecord]) -> String {
     let equal: Vec<String> = [1, 2, 3, 4, 9].map(|n| percent(share_of_one(n))).into();
-    let budget = s
-        .error_budget_burned
-        .map_or_else(String::new, |part| format!(" Failed requests used up {} of the error budget.", percent(part)));
+    let budget = s.error_budget_burned.map_or_else(String::new, |part| match part {
+        // Percent are no words for many times.
+        times if times >= 2.0 => format!(" Failed requests used up {} × the error budget.", sig3(times)),
+        part => format!(" Failed requests used up {} of the error budget.", percent(part)),
+    });
     let all = members.iter().fold(0u64, |sum, d| sum.saturating_add(d.requests));
     format!(
         "<p class=\"note\">Told after: requests to the service, of which this run had {}, until the deployment's error rate is told \

@@ -6,15 +6,15 @@ use super::tables::scroll;
 use super::text::{escape, keep_units};
 use crate::measure::split_error;
 use crate::number::{count, percent, short, sig3};
-use crate::record::{SplitRecord, StrategyRecord};
+use crate::record::StrategyRecord;
+use crate::versions::{misread, slowest_change_s, splits};
 
 /// Periods of a route shown; a controller may make many.
 const SHOWN: usize = 40;
 
 /// A table of the splits, and what is to be learnt from it. Empty if no route has two targets.
 pub(super) fn table(s: &StrategyRecord) -> String {
-    let split = |split: &&SplitRecord| s.splits.iter().any(|other| other.route == split.route && other.parts.len() > 1);
-    let splits: Vec<&SplitRecord> = s.splits.iter().filter(split).collect();
+    let splits = splits(s);
     if splits.is_empty() {
         return String::new();
     }
@@ -62,16 +62,11 @@ fn tenths(seconds: f64) -> f64 {
 }
 
 fn finding(s: &StrategyRecord) -> String {
-    let worst = s
-        .splits
-        .iter()
-        .flat_map(|split| &split.parts)
-        .max_by(|a, b| f64::total_cmp(&(a.effective - a.configured).abs(), &(b.effective - b.configured).abs()));
-    let spread = match s.configurations.iter().filter_map(|c| c.last_s.map(|last| last - c.at_s)).reduce(f64::max) {
+    let spread = match slowest_change_s(s) {
         Some(longest) => format!(" A change took up to {} s to reach every balancer.", sig3(longest)),
         None => String::new(),
     };
-    let weights = match worst.filter(|part| (part.effective - part.configured).abs() > 1e-9) {
+    let weights = match misread(s) {
         Some(part) => format!(
             "Weights count per address: {} was meant to get {}, its weight comes to {}, it got {}.",
             part.name,
