@@ -66,6 +66,56 @@ fn strategies_that_spread_alike_show_their_percentiles() {
 }
 
 #[test]
+fn the_percentiles_are_not_drawn_where_they_are_alike_and_something_else_differs() {
+    let mut record = three();
+    let mut twin = record.strategies[0].clone();
+    twin.name = "twin".to_owned();
+    // A twentieth of the requests of one pod: less than a tenth of all, more than a hundredth.
+    let pod = twin.pods.iter().position(|p| p.name == "server-0").expect("a server");
+    twin.timeline.requests_per_pod[pod].iter_mut().for_each(|n| *n -= *n / 20);
+    record.strategies = vec![record.strategies[0].clone(), twin];
+    let alike = page(&[record.clone()]);
+    record.strategies[1].latency_ms.p99 *= 2.0;
+    let apart = page(&[record]);
+    assert!(alike.contains("Requests per server pod over time under headless and twin"));
+    assert!(apart.contains("Latency percentiles under headless and twin"));
+}
+
+#[test]
+fn failures_that_differ_much_are_what_is_drawn() {
+    let mut record = three();
+    let s = &mut record.strategies[1];
+    s.requests.failed = s.requests.ok / 4;
+    s.timeline.failed = s.timeline.ok.iter().map(|n| n / 4).collect();
+    let html = page(&[record.clone()]);
+    let names: Vec<&str> = record.strategies.iter().map(|s| s.name.as_str()).collect();
+    assert!(html.contains(">% failed<"), "{html}");
+    assert!(names.iter().all(|name| html.contains(&format!(">{name}<"))), "each line has its name");
+    // More strategies than lines that can be told apart: the first, and the one that differs most.
+    let mut many = record.clone();
+    for i in 0..3 {
+        let mut twin = record.strategies[2].clone();
+        twin.name = format!("twin-{i}");
+        many.strategies.push(twin);
+    }
+    let html = page(&[many]);
+    let caption = format!("{} and {}, which differs most from it.", names[0], names[1]);
+    assert!(html.contains(&caption), "{caption}: {html}");
+}
+
+#[test]
+fn servers_of_several_deployments_are_drawn_by_deployment() {
+    let mut record = strategies();
+    for s in &mut record.strategies {
+        let canary = s.pods.iter_mut().find(|p| p.name == "server-0").expect("a server");
+        canary.deployment = "server-canary".to_owned();
+    }
+    let html = page(&[record]);
+    assert!(html.contains("which differs most from it; a band is a deployment."), "{html}");
+    assert!(html.contains(">server<") && html.contains(">server-canary<"), "names at the bands' ends: {html}");
+}
+
+#[test]
 fn names_cannot_become_markup() {
     let evil = "</svg><script>alert(\"1\")</script>&'";
     let mut record = three();

@@ -222,7 +222,11 @@ fn an_expectation_does_not_say_its_strategy_twice() {
 fn deployments_of_a_service_are_drawn_against_each_other() {
     let html = render(&canary()).replace('\u{a0}', " ");
     assert!(html.contains("Of the requests that server answered, server 90 % and server-canary 10 %."), "{html}");
-    assert!(html.contains(">0 % at server and 2") && html.contains(" % at server-canary of the requests failed."));
+    assert!(html.contains("Failed: server none of its requests, server-canary 2"), "{html}");
+    let mut settled = canary();
+    settled.strategies[0].pods.iter_mut().for_each(|p| p.created_s = 0.0);
+    let settled = render(&settled).replace('\u{a0}', " ");
+    assert!(settled.contains("server got 90 % of ") && settled.contains(" requests, server-canary 10 %."), "{settled}");
     assert!(html.contains("<caption>Who answered the requests to server</caption>"));
     // 25 % of a tenth: ln 0.05 / ln(1 − 0.025) = 118.3.
     assert!(html.contains("<th scope=\"col\">told after</th>") && html.contains("<td class=\"n\">119</td></tr>"));
@@ -232,6 +236,33 @@ fn deployments_of_a_service_are_drawn_against_each_other() {
     alone.strategies[0].deployments.truncate(1);
     let html = render(&alone);
     assert!(!html.contains("Who answered") && !html.contains("that server answered"));
+}
+
+#[test]
+fn a_budget_burned_many_times_is_told_in_times() {
+    let burned = |part: f64| {
+        let mut record = canary();
+        record.strategies[0].error_budget_burned = Some(part);
+        render(&record).replace('\u{a0}', " ")
+    };
+    assert!(burned(0.25).contains("used up 25 % of the error budget."));
+    assert!(burned(147.642).contains("used up 148 × the error budget."));
+}
+
+#[test]
+fn pods_of_one_deployment_stand_together_in_its_colour() {
+    let mut record = headless();
+    // server-0 and server-2 become the canary's, first and last of the three that get requests.
+    for i in [0, 2] {
+        let s = &mut record.strategies[0];
+        let pod = s.pods.iter_mut().find(|p| p.name == format!("server-{i}")).expect("a server");
+        pod.deployment = "canary".to_owned();
+    }
+    let html = render(&record);
+    assert!(html.contains("A band is a pod, its colour its deployment"));
+    let all = render(&headless());
+    let blue = |html: &str| html.matches("<polygon fill=\"#0072B2\"").count();
+    assert!(blue(&html) > blue(&all), "two bands share the first colour: {} {}", blue(&html), blue(&all));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::number::{count, percent, plural, short, sig3};
 use crate::record::{PodRecord, Role, RunRecord, StrategyRecord};
 use crate::summary::{self, EVEN, is_in_server};
 use crate::verdict;
+use crate::versions;
 
 /// Most pods that are drawn as bands.
 pub(super) const BANDS: usize = 12;
@@ -28,14 +29,16 @@ pub(super) struct Shared {
 
 /// `None` if the strategy has no pod of the role or the record no timeline.
 pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, role: Role, shared: Shared) -> Option<Figure> {
-    let pods = pods_of(s, role);
+    let mut pods = pods_of(s, role);
     if pods.is_empty() {
         return None;
     }
+    let groups = groups(s, &mut pods);
     let bands = pods.len() <= BANDS;
     let height = if bands { (196.0f64).max(pods.len() as f64 * 15.0) } else { 260.0 };
     let mut how = if bands {
-        "A band is a pod, its height the requests per second it received; vertical lines are events.".to_owned()
+        let colour = if groups.is_some() { ", its colour its deployment" } else { "" };
+        format!("A band is a pod{colour}, its height the requests per second it received; vertical lines are events.")
     } else {
         String::new()
     };
@@ -55,7 +58,7 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, role: Role, shared:
             let peak = record.strategies.iter().map(|s| peak_rate(s, role, &columns)).fold(0.0, f64::max);
             plot.push_str(&svg(size, "", &label, |c| {
                 let area = Area::new(c, record, size, frame, &track);
-                draw_bands(c, s, &pods, &columns, &area, peak);
+                draw_bands(c, s, &pods, groups.as_deref(), &columns, &area, peak);
             }));
         } else {
             let rows_most = if size.narrow { 36 } else { 50 };
@@ -67,8 +70,9 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord, role: Role, shared:
             let (peak, capped) = heat_peak(&rates);
             if !size.narrow {
                 let row = if per_row == 1 { "A row is a pod".to_owned() } else { format!("A row is {per_row} pods") };
+                let order = if groups.is_some() { "by deployment and then " } else { "" };
                 how = format!(
-                    "{row} in order of creation, brighter is more requests per second{}; blank: no such pod; vertical lines are events.{}",
+                    "{row} {order}in order of creation, brighter is more requests per second{}; blank: no such pod; vertical lines are events.{}",
                     if per_row == 1 { "" } else { " and pod" },
                     if capped { " The brightest stands for anything above its figure." } else { "" }
                 );
@@ -94,6 +98,24 @@ fn word(role: Role) -> &'static str {
 /// Without the sidecars of servers, whose picture is their servers' again.
 pub(super) fn pods_of(s: &StrategyRecord, role: Role) -> Vec<usize> {
     s.pods.iter().enumerate().filter(|(_, p)| p.role == role && !is_in_server(s, p)).map(|(i, _)| i).collect()
+}
+
+/// Puts the pods of one deployment together, in the scenario's order of deployments, and gives each pod's place in it.
+/// `None`, and nothing moved, where they all are of one deployment.
+pub(super) fn groups(s: &StrategyRecord, pods: &mut [usize]) -> Option<Vec<usize>> {
+    let mut names: Vec<&str> = s.deployments.iter().map(|d| d.name.as_str()).collect();
+    for &pod in pods.iter() {
+        if !names.contains(&s.pods[pod].deployment.as_str()) {
+            names.push(&s.pods[pod].deployment);
+        }
+    }
+    names.retain(|name| pods.iter().any(|&pod| s.pods[pod].deployment == *name));
+    if names.len() < 2 {
+        return None;
+    }
+    let group = |pod: usize| names.iter().position(|name| s.pods[pod].deployment == *name).unwrap_or(0);
+    pods.sort_by_key(|&pod| group(pod));
+    Some(pods.iter().map(|&pod| group(pod)).collect())
 }
 
 pub(super) fn buckets(s: &StrategyRecord, pod: usize) -> &[u32] {
@@ -136,7 +158,15 @@ impl<'a> Area<'a> {
     }
 }
 
-fn draw_bands(c: &mut Canvas<'_>, s: &StrategyRecord, pods: &[usize], columns: &Columns, area: &Area<'_>, peak: f64) {
+fn draw_bands(
+    c: &mut Canvas<'_>,
+    s: &StrategyRecord,
+    pods: &[usize],
+    groups: Option<&[usize]>,
+    columns: &Columns,
+    area: &Area<'_>,
+    peak: f64,
+) {
     let y = Scale::linear(0.0, peak * 1.02, area.bottom, area.top + 12.0);
     y_axis(c, &y, area.left, area.right, 5);
     c.text((0.0, area.top - 2.0), "per s", Anchor::Start, MUTED);
@@ -145,18 +175,27 @@ fn draw_bands(c: &mut Canvas<'_>, s: &StrategyRecord, pods: &[usize], columns: &
     for (n, &pod) in pods.iter().enumerate() {
         let rates = columns.rates(buckets(s, pod));
         let ceiling: Vec<f64> = floor.iter().zip(&rates).map(|(a, b)| a + b).collect();
-        let colour = series(n);
+        let group = |n: usize| groups.and_then(|groups| groups.get(n)).copied();
+        let colour = series(group(n).unwrap_or(n));
         if rates.iter().any(|r| *r > 0.0) {
             let top = edge(&ceiling, columns, area, &y);
             let mut outline = top.clone();
             outline.extend(edge(&floor, columns, area, &y).into_iter().rev());
             c.area(&outline, colour);
-            // A thin line of paper between bands that touch.
-            c.path(&top, PAPER, 0.5);
+            // A line of paper between bands that touch; between those of one colour it is all that parts them.
+            c.path(&top, PAPER, if groups.is_some() { 1.0 } else { 0.5 });
         }
         let middle = (floor.last().copied().unwrap_or(0.0) + ceiling.last().copied().unwrap_or(0.0)) / 2.0;
         let end = columns.spans.last().map_or(area.right, |span| area.x.px(span.1));
-        labels.push(EndLabel { x: end, y: y.px(middle), text: pod_label(&s.pods[pod]), colour });
+        // A deployment that was never called has one label for all of its pods.
+        let called = |other: usize| !is_uncalled(&s.pods[pods[other]]);
+        let idle = group(n).is_some() && (0..pods.len()).all(|other| group(other) != group(n) || !called(other));
+        if !idle {
+            labels.push(EndLabel { x: end, y: y.px(middle), text: pod_label(&s.pods[pod]), colour });
+        } else if n == 0 || group(n - 1) != group(n) {
+            let text = format!("{} none", shorten(&s.pods[pod].deployment, 14));
+            labels.push(EndLabel { x: end, y: y.px(middle), text, colour });
+        }
         floor = ceiling;
     }
     area.track.verticals(c, area.top, area.bottom);
@@ -168,13 +207,17 @@ fn draw_bands(c: &mut Canvas<'_>, s: &StrategyRecord, pods: &[usize], columns: &
 
 pub(super) fn pod_label(pod: &PodRecord) -> String {
     let name = shorten(&pod.name, 14);
-    if pod.requests == 0 && pod.first_request_s.is_none() {
+    if is_uncalled(pod) {
         format!("{name} none")
     } else if pod.removed_s.is_some() {
         format!("{name} gone")
     } else {
         name
     }
+}
+
+fn is_uncalled(pod: &PodRecord) -> bool {
+    pod.requests == 0 && pod.first_request_s.is_none()
 }
 
 /// A band's edge through the middles of the columns, level at both ends.
@@ -264,12 +307,26 @@ fn draw_heat(
     for (level, from, to, y) in runs {
         c.rect((area.x.px(from), y), (area.x.px(to), y + row_px), heat(level));
     }
-    // A pod's name beside its row, as many as have room.
+    if per_row == 1 {
+        // A deployment's rows end at a line.
+        for (r, pair) in pods.windows(2).enumerate() {
+            if s.pods[pair[0]].deployment != s.pods[pair[1]].deployment {
+                let y = top + (r + 1) as f64 * row_px;
+                c.line((area.left, y), (area.right, y), INK, 1.0);
+            }
+        }
+    }
+    // A pod's name beside its row, as many as have room; the first of each deployment is always among them.
     let every = (15.0 / row_px).ceil().max(1.0) as usize;
-    for r in (0..rates.len()).step_by(every) {
-        let y = top + (r as f64 + 0.5) * row_px;
-        let name = shorten(&s.pods[pods[r * per_row]].name, 14);
-        c.text((area.right + 6.0, y.max(top + 6.0)), &name, Anchor::Start, INK);
+    let deployment = |r: usize| s.pods[pods[r * per_row]].deployment.as_str();
+    let firsts: Vec<usize> = (1..rates.len()).filter(|&r| deployment(r) != deployment(r - 1)).collect();
+    for r in 0..rates.len() {
+        let crowded = firsts.iter().any(|first| r.abs_diff(*first) < every);
+        if firsts.contains(&r) || (r % every == 0 && !crowded) {
+            let y = top + (r as f64 + 0.5) * row_px;
+            let name = shorten(&s.pods[pods[r * per_row]].name, 14);
+            c.text((area.right + 6.0, y.max(top + 6.0)), &name, Anchor::Start, INK);
+        }
     }
     area.track.verticals(c, area.top, area.bottom);
     area.track.labels(c, area.top);
@@ -304,6 +361,12 @@ fn finding_of(record: &RunRecord, s: &StrategyRecord, role: Role, pods: &[usize]
             text.push_str(&format!(", the others got all {}", count(total)));
         }
         return finding(&text);
+    }
+    if role == Role::Server
+        && let Some(shares) = versions::shares(s)
+    {
+        // A deployment's name keeps its spelling.
+        return format!("{shares}.");
     }
     if role == Role::Server
         && let Some(spread) = summary::spread(record, s)

@@ -4,6 +4,7 @@ use super::axis::{Scale, y_axis};
 use super::canvas::{Anchor, Canvas, Size, svg};
 use super::colour::{INK, MUTED, series};
 use super::figure::{Figure, side_sizes};
+use super::requests::groups;
 use super::text::{shorten, width_px};
 use crate::number::{percent, ratio, short};
 use crate::record::{RunRecord, StrategyRecord};
@@ -14,7 +15,7 @@ const NAMED: usize = 16;
 
 /// `None` if no request was counted.
 pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
-    let spread = spread(record, s)?;
+    let mut spread = spread(record, s)?;
     let (low, high) = spread.extremes();
     let even = 1.0 / spread.pods.len() as f64;
     let since = if spread.from_s > 0.0 {
@@ -34,6 +35,14 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
         )
     };
     let named = spread.pods.len() <= NAMED;
+    if let Some(hues) = by_deployment(s, &mut spread.pods).filter(|_| named) {
+        return Some(Figure {
+            finding,
+            how: "A bar is a pod, its colour its deployment; the line is an even part.".to_owned(),
+            plot: plot(s, &spread, even, &hues),
+        });
+    }
+    let hues: Vec<usize> = spread.pods.iter().map(|&(i, _)| usize::from(s.pods[i].created_s > 0.0)).collect();
     let new = spread.pods.iter().any(|&(i, _)| s.pods[i].created_s > 0.0);
     let how = match (named, new) {
         (true, true) => {
@@ -45,29 +54,39 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
         }
         (false, false) => "Pods from most to least; the line is an even part.",
     };
-    let height = if named { spread.pods.len() as f64 * 22.0 + 26.0 } else { 180.0 };
-    let label = format!("Part of the requests of each server pod under {}", s.name);
-    let plot = side_sizes(height, height)
-        .into_iter()
-        .map(|size| {
-            svg(size, "", &label, |c| {
-                if named { bars(c, size, s, &spread, even) } else { ranks(c, size, s, &spread, even) }
-            })
-        })
-        .collect();
-    Some(Figure { finding, how: how.to_owned(), plot })
+    Some(Figure { finding, how: how.to_owned(), plot: plot(s, &spread, even, &hues) })
 }
 
-fn bars(c: &mut Canvas<'_>, size: Size, s: &StrategyRecord, spread: &Spread, even: f64) {
+/// The pods by deployment, and each one's colour; `None` if they are all of one.
+fn by_deployment(s: &StrategyRecord, pods: &mut [(usize, u64)]) -> Option<Vec<usize>> {
+    let mut order: Vec<usize> = pods.iter().map(|&(i, _)| i).collect();
+    let hues = groups(s, &mut order)?;
+    pods.sort_by_key(|&(i, _)| order.iter().position(|&pod| pod == i));
+    Some(hues)
+}
+
+fn plot(s: &StrategyRecord, spread: &Spread, even: f64, hues: &[usize]) -> String {
+    let named = spread.pods.len() <= NAMED;
+    let height = if named { spread.pods.len() as f64 * 22.0 + 26.0 } else { 180.0 };
+    let label = format!("Part of the requests of each server pod under {}", s.name);
+    let draw = |size| {
+        svg(size, "", &label, |c| {
+            if named { bars(c, size, s, spread, even, hues) } else { ranks(c, size, s, spread, even) }
+        })
+    };
+    side_sizes(height, height).into_iter().map(draw).collect()
+}
+
+fn bars(c: &mut Canvas<'_>, size: Size, s: &StrategyRecord, spread: &Spread, even: f64, hues: &[usize]) {
     let names: Vec<String> = spread.pods.iter().map(|&(i, _)| shorten(&s.pods[i].name, 16)).collect();
-    let left = names.iter().map(|n| width_px(n)).fold(0.0, f64::max) + 10.0;
+    let left = names.iter().map(|n| width_px(n)).fold(0.0, f64::max) * 1.06 + 10.0;
     let (_, high) = spread.extremes();
     let x = Scale::linear(0.0, high.max(even * 1.2), left, size.width - 58.0);
     let top = 20.0;
-    for (n, (&(i, requests), name)) in spread.pods.iter().zip(&names).enumerate() {
+    for (n, (&(_, requests), name)) in spread.pods.iter().zip(&names).enumerate() {
         let y = top + 4.0 + n as f64 * 22.0;
         let part = requests as f64 / spread.total as f64;
-        let colour = series(usize::from(s.pods[i].created_s > 0.0));
+        let colour = series(hues.get(n).copied().unwrap_or(0));
         c.text((left - 6.0, y + 8.0), name, Anchor::End, INK);
         if requests > 0 {
             c.rect((left, y), (x.px(part), y + 16.0), colour);

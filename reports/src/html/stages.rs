@@ -195,7 +195,7 @@ fn draw(c: &mut Canvas<'_>, size: Size, ways: &[Way<'_>], longest: f64) {
             }
         };
         c.text(
-            (width_px(&name) * 1.12 + 14.0, top + 9.0),
+            (width_px(&name) * 1.16 + 16.0, top + 9.0),
             &text,
             Anchor::Start,
             if way.missing.is_some() { NEVER } else { MUTED },
