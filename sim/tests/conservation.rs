@@ -372,10 +372,13 @@ fn all_requests_end(scenario: &Scenario) -> bool {
     let touches_clients = |e: &scenarios::Event| {
         [
             e.scale.as_ref().map(|a| &a.deployment),
+            e.rollout.as_ref().map(|a| &a.deployment),
             e.restart.as_ref().map(|a| &a.deployment),
             e.kill.as_ref().map(|a| &a.deployment),
         ]
         .contains(&Some(&scenario.loads[0].from))
+            // Pods of a lost zone are replaced elsewhere.
+            || e.zone_loss.is_some()
     };
     scenario.loads.iter().all(|load| one_batch(load) && ends(load)) && !scenario.events.iter().any(touches_clients)
 }
