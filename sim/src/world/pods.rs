@@ -260,7 +260,8 @@ impl World<'_> {
         if pod.phase != Phase::Starting {
             return;
         }
-        pod.phase = Phase::Running;
+        // Deleted, but its kubelet has not heard of it: it serves whoever finds it, and is no ready endpoint.
+        pod.phase = if pod.moments.deleted.is_some() { Phase::Stopping } else { Phase::Running };
         pod.moments.started = Some(now);
         // Probes do not wait for the process: the first one after it listens comes at a random part of a period.
         let readiness = &pod.template.readiness;
@@ -333,7 +334,10 @@ impl World<'_> {
             self.remove_pod(id);
             return;
         }
-        self.pods[id.0 as usize].phase = Phase::Stopping;
+        // One that has not begun to listen still does; see `started`.
+        if phase != Phase::Starting {
+            self.pods[id.0 as usize].phase = Phase::Stopping;
+        }
         self.forget_inbound(id);
         self.announce(id);
         let Deployment { spec, pre_stop, .. } = self.deployments[deployment];
