@@ -14,12 +14,28 @@ pub struct PickContext<'a> {
     pub now: Nanos,
     /// The random stream of this caller.
     pub rng: &'a mut dyn rand::Rng,
+    /// What a hashing policy goes by: the same for requests that belong together, such as the XXH64 of a header
+    /// (`hash_policy` of envoy.config.route.v3.RouteAction). Other policies don't look at it.
+    pub hash: Option<u64>,
 }
 
 impl<'a> PickContext<'a> {
     /// A pick at `now` with randomness from `rng`.
     pub fn new(now: Nanos, rng: &'a mut dyn rand::Rng) -> Self {
-        Self { now, rng }
+        Self { now, rng, hash: None }
+    }
+
+    /// The same pick for a request with this hash.
+    #[must_use]
+    pub fn with_hash(self, hash: u64) -> Self {
+        Self { hash: Some(hash), ..self }
+    }
+
+    /// The request's hash, or a random one: without a key a request goes to a random endpoint (gRFC A42 "Hash Policy";
+    /// Envoy does the same).
+    #[inline]
+    pub(crate) fn hash_or_random(&mut self) -> u64 {
+        self.hash.unwrap_or_else(|| self.rng.next_u64())
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Policy;
 use super::least_request::LeastRequestConfig;
+use super::maglev::MaglevConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
 use super::round_robin::RoundRobinConfig;
@@ -91,6 +92,8 @@ policies! {
     WeightedRoundRobin(WeightedRoundRobinConfig) = "weighted_round_robin",
     /// The least loaded of a few chosen at random.
     LeastRequest(LeastRequestConfig) = "least_request",
+    /// By the request's hash, in a table that is evenly filled.
+    Maglev(MaglevConfig) = "maglev",
 }
 
 fn unknown<E: serde::de::Error>(name: &str) -> E {
@@ -209,12 +212,12 @@ mod tests {
             (
                 "policy = 'round_robbin'",
                 "unknown policy `round_robbin`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request",
+                 pick_first, random, round_robin, weighted_round_robin, least_request, maglev",
             ),
             (
                 "policy = { fastest = {} }",
                 "unknown policy `fastest`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request",
+                 pick_first, random, round_robin, weighted_round_robin, least_request, maglev",
             ),
             ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
             (

@@ -88,6 +88,11 @@ impl Ready<'_> {
         self.collect(|m| f64::from(m.weight))
     }
 
+    /// Addresses share their text, so this copies none.
+    pub(super) fn addresses(&self) -> Box<[Address]> {
+        self.collect(|m| m.address.clone())
+    }
+
     fn collect<T>(&self, of: impl Fn(&Member) -> T) -> Box<[T]> {
         let mut all = Vec::with_capacity(self.0.ready);
         all.extend(self.0.members.iter().filter(|m| m.state == Connectivity::Ready).map(of));

@@ -22,6 +22,7 @@ mod draw;
 mod endpoint_states;
 pub(crate) mod fixed;
 pub mod least_request;
+pub mod maglev;
 pub mod pick_first;
 pub mod random;
 pub mod round_robin;
