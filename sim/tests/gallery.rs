@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use reports::RunRecord;
 
 fn gallery() -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-    let files = fs::read_dir(dir).expect("readable").map(|entry| entry.expect("entry").path());
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    let files =
+        [scenarios.join("policies"), scenarios].into_iter().flat_map(|dir| fs::read_dir(dir).expect("readable"));
+    let files = files.map(|entry| entry.expect("entry").path());
     let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
     files.sort();
     assert!(files.len() >= 6, "{files:?}");
@@ -47,10 +49,10 @@ fn every_scenario_asks_a_question_and_says_where_it_is_from() {
         for part in ["# What happens", "# Why", "# What to do", "# From: "] {
             assert!(comment.iter().any(|line| line.starts_with(part)), "{path} has no line with {part}");
         }
-        // A walk-through that teaches it, or reports of users it has hurt.
-        let from = ["# From: seed ", "# From: the pain "];
+        // A walk-through that teaches it, reports of users it has hurt, or the policy that it shows when to want.
+        let from = ["# From: seed ", "# From: the pain ", "# From: the policy "];
         let known = |line: &&&str| from.iter().any(|start| line.starts_with(start));
-        assert!(comment.iter().find(known).is_some(), "{path}: From names a seed or a pain");
+        assert!(comment.iter().find(known).is_some(), "{path}: From names a seed, a pain or a policy");
     }
 }
 

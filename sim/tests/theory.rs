@@ -70,3 +70,20 @@ fn w1_has_its_known_mean() {
     let (mean, error) = replicate(&w1("100s", &[]), |s| s.latency_ms.mean);
     agrees("W1", (mean, error.hypot(0.006)), 20.255);
 }
+
+#[test]
+fn two_servers_behind_least_loaded_join_the_shortest_queue() {
+    // The shortest of two queues, exactly: T = 2.95574 services at 0.8. The counts are the queues themselves only if the
+    // way between client and server is short, as a request on it counts and does not wait.
+    let changes = [
+        ("replicas = 100", "replicas = 2"),
+        ("rate = \"8000/s\"", "rate = \"160/s\""),
+        ("{ least_request = { choice_count = 2, with_replacement = false } }", "\"least_loaded\""),
+        (
+            "{ same_pod = \"250us\", same_node = \"250us\", same_zone = \"250us\", other_zone = \"250us\" }",
+            "{ same_pod = \"1us\", same_node = \"1us\", same_zone = \"1us\", other_zone = \"1us\" }",
+        ),
+    ];
+    let measured = replicate(&w1("1000s", &changes), |s| s.latency_ms.mean);
+    agrees("JSQ over 2 at 0.8", measured, 29.5574 + 0.002);
+}

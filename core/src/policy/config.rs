@@ -9,6 +9,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Policy;
+use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
 use super::pick_first::PickFirstConfig;
@@ -92,6 +93,8 @@ policies! {
     WeightedRoundRobin(WeightedRoundRobinConfig) = "weighted_round_robin",
     /// The least loaded of a few chosen at random.
     LeastRequest(LeastRequestConfig) = "least_request",
+    /// The least loaded of all.
+    LeastLoaded(LeastLoadedConfig) = "least_loaded",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
 }
@@ -212,12 +215,12 @@ mod tests {
             (
                 "policy = 'round_robbin'",
                 "unknown policy `round_robbin`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request, maglev",
+                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, maglev",
             ),
             (
                 "policy = { fastest = {} }",
                 "unknown policy `fastest`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request, maglev",
+                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, maglev",
             ),
             ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
             (

@@ -41,14 +41,13 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::outstanding::{Outstanding, WaitingPicker};
 use super::{Picker, Policy};
-use crate::slots::Slots;
 use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `least_request`.
@@ -153,35 +152,6 @@ pub struct ChoiceCountError {
     count: u32,
 }
 
-/// Requests picked and not yet done, by endpoint; one table for all pickers of a policy.
-///
-/// An endpoint that leaves needs no clearing: its id is given to another only after all of its requests are done.
-#[derive(Debug, Default)]
-struct Outstanding(Slots<AtomicU32>);
-
-impl Outstanding {
-    /// Relaxed here and below: the counts are an estimate of load and order nothing.
-    #[inline]
-    fn get(&self, endpoint: EndpointId) -> u32 {
-        self.0.get(endpoint.index()).map_or(0, |n| n.load(Ordering::Relaxed))
-    }
-
-    #[inline]
-    fn started(&self, endpoint: EndpointId) {
-        if let Some(n) = self.0.get(endpoint.index()) {
-            n.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Never below zero: a request reported twice is a host's bug, and 2^32 − 1 would keep traffic away for good.
-    #[inline]
-    fn done(&self, endpoint: EndpointId) {
-        if let Some(n) = self.0.get(endpoint.index()) {
-            let _ = n.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        }
-    }
-}
-
 struct LeastRequest {
     choices: ChoiceCount,
     with_replacement: bool,
@@ -190,8 +160,7 @@ struct LeastRequest {
 
 impl PickerFactory for LeastRequest {
     fn updated(&mut self, endpoints: &EndpointSet) {
-        let rows = endpoints.iter().map(|e| e.id.index() + 1).max().unwrap_or(0);
-        self.outstanding.0.reserve(rows);
+        self.outstanding.reserve(endpoints);
     }
 
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
@@ -204,7 +173,7 @@ impl PickerFactory for LeastRequest {
     }
 
     fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
-        Arc::new(WaitingPicker { answer, outstanding: self.outstanding.clone() })
+        Arc::new(WaitingPicker::new(answer, self.outstanding.clone()))
     }
 }
 
@@ -260,22 +229,6 @@ impl Picker for LeastRequestPicker {
     }
 
     #[inline]
-    fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
-        self.outstanding.done(endpoint);
-    }
-}
-
-/// While nothing is ready: requests that were sent before still end.
-struct WaitingPicker {
-    answer: Pick,
-    outstanding: Arc<Outstanding>,
-}
-
-impl Picker for WaitingPicker {
-    fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
-        self.answer.clone()
-    }
-
     fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
         self.outstanding.done(endpoint);
     }

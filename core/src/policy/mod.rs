@@ -21,8 +21,11 @@ mod config;
 mod draw;
 mod endpoint_states;
 pub(crate) mod fixed;
+pub mod least_loaded;
 pub mod least_request;
+
 pub mod maglev;
+mod outstanding;
 pub mod pick_first;
 pub mod random;
 pub mod round_robin;

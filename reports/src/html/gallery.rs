@@ -24,7 +24,7 @@ pub struct Card<'a> {
     pub record: &'a RunRecord,
     /// The scenario's question, at length; its title where empty.
     pub question: &'a str,
-    /// Where the scenario is from: `seed 000 "Canaries", section "Options"`, or `the pain "…" (#1)`.
+    /// Where the scenario is from: `seed 000 "Canaries", section "Options"`, `the pain "…" (#1)`, or `the policy "…" (paper)`.
     pub from: &'a str,
     /// The report, relative to this page: `headless/sim/index.html`.
     pub report: &'a str,
@@ -136,7 +136,7 @@ struct Group<'a> {
     cards: Vec<Card<'a>>,
 }
 
-/// Seeds in their order, then pains, then what is from neither; within a group failed ones first.
+/// Seeds in their order, then pains, then policies, then what is from none of them; within a group failed ones first.
 fn groups<'a>(cards: &[Card<'a>]) -> Vec<Group<'a>> {
     let mut groups: Vec<(String, Group<'a>)> = Vec::new();
     for card in cards {
@@ -163,7 +163,8 @@ fn group_of(from: &str) -> (String, String) {
             (format!("1 {number}"), format!("Seed {number}{name}"))
         }
         None if from.starts_with("the pain ") => ("2".to_owned(), "Pains that users report".to_owned()),
-        None => ("3".to_owned(), "Others".to_owned()),
+        None if from.starts_with("the policy ") => ("3".to_owned(), "When to want which policy".to_owned()),
+        None => ("4".to_owned(), "Others".to_owned()),
     }
 }
 
@@ -172,14 +173,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scenario_belongs_to_its_seed_or_to_the_pains() {
+    fn a_scenario_belongs_to_its_seed_to_the_pains_or_to_the_policies() {
         let title = |from: &str| group_of(from).1;
         assert_eq!(title("seed 000 \"Canaries\", section \"Options\"."), "Seed 000: Canaries");
         assert_eq!(title("seed 004"), "Seed 004");
         assert_eq!(title("the pain \"all at once\" (grpc-java#4462)"), "Pains that users report");
+        assert_eq!(title("the policy \"least_loaded\" (Winston 1977)"), "When to want which policy");
         assert_eq!(title("seeds"), "Others");
         assert_eq!(title(""), "Others");
-        let keys = ["seed 000", "seed 004", "the pain", ""].map(|from| group_of(from).0);
+        let keys = ["seed 000", "seed 004", "the pain \"p\"", "the policy \"p\"", ""].map(|from| group_of(from).0);
         assert!(keys.is_sorted(), "{keys:?}");
     }
 
