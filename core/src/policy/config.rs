@@ -12,6 +12,7 @@ use super::Policy;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
+use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
 use super::round_robin::RoundRobinConfig;
@@ -95,6 +96,8 @@ policies! {
     LeastRequest(LeastRequestConfig) = "least_request",
     /// The least loaded of all.
     LeastLoaded(LeastLoadedConfig) = "least_loaded",
+    /// Of two chosen at random the one with less latency and fewer requests.
+    P2cPeakEwma(P2cPeakEwmaConfig) = "p2c_peak_ewma",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
 }
@@ -215,18 +218,19 @@ mod tests {
             (
                 "policy = 'round_robbin'",
                 "unknown policy `round_robbin`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, maglev",
+                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, p2c_peak_ewma, maglev",
             ),
             (
                 "policy = { fastest = {} }",
                 "unknown policy `fastest`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, maglev",
+                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, p2c_peak_ewma, maglev",
             ),
             ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
             (
                 "policy = { least_request = { choices = 2 } }",
                 "unknown field `choices`, expected `choice_count` or `with_replacement`",
             ),
+            ("policy = { p2c_peak_ewma = { decay = '0s' } }", "p2c_peak_ewma: decay: 0s, must be > 0s"),
             ("policy = { random = { seed = 1 } }", "unknown field `seed`, there are no fields"),
             ("policy = { round_robin = { start = 'first' } }", "unknown variant `first`, expected `random` or `zero`"),
             ("policy = { random = {}, round_robin = {} }", "a table of settings names one policy only"),

@@ -33,7 +33,7 @@ pub(super) struct ConnectAll<F> {
 /// The part of such a policy that is its own.
 pub(super) trait PickerFactory: Send {
     /// A new snapshot is about to be used.
-    fn updated(&mut self, _endpoints: &EndpointSet) {}
+    fn updated(&mut self, _cx: &mut Context<'_>, _endpoints: &EndpointSet) {}
 
     /// A picker over the endpoints that are READY: at least one.
     fn over(&mut self, cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker>;
@@ -51,8 +51,8 @@ impl<F: PickerFactory> ConnectAll<F> {
 }
 
 impl<F: PickerFactory> Policy for ConnectAll<F> {
-    fn update(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
-        self.factory.updated(endpoints);
+    fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
+        self.factory.updated(cx, endpoints);
         if self.states.update(endpoints) {
             self.published = None;
         }

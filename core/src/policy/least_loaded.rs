@@ -67,7 +67,7 @@ struct LeastLoaded {
 }
 
 impl PickerFactory for LeastLoaded {
-    fn updated(&mut self, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.outstanding.reserve(endpoints);
     }
 

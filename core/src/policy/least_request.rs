@@ -159,7 +159,7 @@ struct LeastRequest {
 }
 
 impl PickerFactory for LeastRequest {
-    fn updated(&mut self, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.outstanding.reserve(endpoints);
     }
 

@@ -26,6 +26,7 @@ pub mod least_request;
 
 pub mod maglev;
 mod outstanding;
+pub mod p2c_peak_ewma;
 pub mod pick_first;
 pub mod random;
 pub mod round_robin;

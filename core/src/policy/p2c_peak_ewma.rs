@@ -1,0 +1,313 @@
+//! `p2c_peak_ewma`: of two endpoints drawn at random, the one whose next request should be over first, by its latency.
+//!
+//! **Solves** what `least_request` cannot see when a client has few requests: a slow endpoint with none of its requests
+//! outstanding looks as idle as a fast one. Here it is remembered: the cost of an endpoint is
+//!
+//! ```text
+//! cost = rtt · (pending + 1)
+//! rtt  = sample                                    if the sample is slower (the peak)
+//!        rtt · e^(−Δt/τ) + sample · (1 − e^(−Δt/τ)) if it is faster, Δt after the last sample
+//! ```
+//!
+//! and where no sample comes, `rtt · e^(−Δt/τ)`: an endpoint that nobody picks is tried again after a while.
+//!
+//! **Source**: Finagle's `PeakEwma`, tower's `load::PeakEwma`, Linkerd's proxy. These write what a read decays to back under
+//! a lock, and mix a faster sample with that; here a read writes nothing, and a sample is mixed with the average as the last
+//! sample left it. Between samples the costs are the same, as e^(−a) · e^(−b) = e^(−(a + b)).
+//!
+//! **A pick costs** two random numbers, two exponentials and an addition on a counter of the chosen endpoint; its end an
+//! exponential and two atomic exchanges. No lock.
+//!
+//! **Does badly** with an endpoint that fails fast: its latency is the best of all (pair it with outlier detection). Where
+//! latencies vary by themselves, one slow request costs a good endpoint its share for a time of τ, so the load is less even
+//! than `least_request`'s; and it takes an endpoint's recovery as slowly as τ says.
+//!
+//! ```
+//! use lb_core::{Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext, PolicyConfig};
+//! use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
+//!
+//! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+//! let mut policy = PolicyConfig::named("p2c_peak_ewma").unwrap().build();
+//! let mut cx = Context::new(Nanos::ZERO, &mut rng);
+//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! policy.update(&mut cx, &EndpointSet::new((0..2).map(endpoint)));
+//! for i in 0..2 {
+//!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
+//! }
+//! let picker = policy.picker(&mut cx);
+//! // One request at a time; endpoint 0 takes 100 ms, endpoint 1 takes 5 ms.
+//! let mut counts = [0; 2];
+//! for i in 0..100 {
+//!     let now = Nanos::from_millis(100 * i);
+//!     if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(now, &mut rng)) {
+//!         let latency = Nanos::from_millis([100, 5][id.index()]);
+//!         picker.done(id, now + latency, &Outcome { code: Code::Ok, latency });
+//!         counts[id.index()] += 1;
+//!     }
+//! }
+//! assert_eq!(counts, [1, 99]);
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::draw::below;
+use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::outstanding::Outstanding;
+use super::{Picker, Policy};
+use crate::slots::Slots;
+use crate::{Address, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+
+/// Added to the cost of an endpoint of which nothing is known but that it has not answered yet. As in Finagle's
+/// `PeakEwma`, `Long.MaxValue >> 16` (39 hours in nanoseconds): above any latency, and still told apart by what is pending.
+const PENALTY: f64 = (i64::MAX >> 16) as f64;
+
+/// Settings of `p2c_peak_ewma`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct P2cPeakEwmaConfig {
+    /// τ: an average that nothing renews falls to 37 % in this time. 10 s, Linkerd and Finagle's `decayTime`.
+    pub decay: Decay,
+    /// What a new endpoint's latency is taken to be; it decays like a sample. 30 ms, Linkerd. "0s" is Finagle's way: a new
+    /// endpoint costs nothing until it has a request, and then more than any other until it answers.
+    pub default_rtt: DefaultRtt,
+}
+
+impl P2cPeakEwmaConfig {
+    /// A fresh policy.
+    pub fn build(&self) -> Box<dyn Policy> {
+        Box::new(ConnectAll::new(P2cPeakEwma {
+            estimates: Arc::new(Estimates::new(self.decay.get())),
+            default_rtt: self.default_rtt.0,
+            known: BTreeMap::new(),
+        }))
+    }
+}
+
+/// How fast the past is forgotten: longer than nothing.
+///
+/// ```
+/// use lb_core::{Nanos, policy::p2c_peak_ewma::Decay};
+/// assert_eq!(Decay::default().get(), Nanos::from_secs(10));
+/// assert_eq!(Decay::new(Nanos::ZERO).unwrap_err().to_string(), "p2c_peak_ewma: decay: 0s, must be > 0s");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Nanos", into = "Nanos")]
+pub struct Decay(Nanos);
+
+impl Decay {
+    /// This τ.
+    ///
+    /// # Errors
+    ///
+    /// If it is zero: an average that is forgotten at once is none, that is `least_request`.
+    pub fn new(tau: Nanos) -> Result<Self, DecayError> {
+        if tau == Nanos::ZERO { Err(DecayError) } else { Ok(Self(tau)) }
+    }
+
+    /// As a length of time.
+    pub const fn get(self) -> Nanos {
+        self.0
+    }
+}
+
+impl Default for Decay {
+    /// 10 s, Linkerd and Finagle's `decayTime`.
+    fn default() -> Self {
+        Self(Nanos::from_secs(10))
+    }
+}
+
+impl TryFrom<Nanos> for Decay {
+    type Error = DecayError;
+    fn try_from(tau: Nanos) -> Result<Self, DecayError> {
+        Self::new(tau)
+    }
+}
+
+impl From<Decay> for Nanos {
+    fn from(decay: Decay) -> Self {
+        decay.0
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Decay {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Decay".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Nanos::json_schema(generator)
+    }
+}
+
+/// A time to forget in that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("p2c_peak_ewma: decay: 0s, must be > 0s")]
+pub struct DecayError;
+
+/// The latency of an endpoint that has not been measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(inline, transparent))]
+pub struct DefaultRtt(pub Nanos);
+
+impl Default for DefaultRtt {
+    /// 30 ms, Linkerd.
+    fn default() -> Self {
+        Self(Nanos::from_millis(30))
+    }
+}
+
+/// The average of one endpoint's latency.
+#[derive(Debug, Default)]
+struct Estimate {
+    /// Nanoseconds, as the bits of an `f64`.
+    rtt: AtomicU64,
+    /// When that was so, in nanoseconds of the host's clock.
+    at: AtomicU64,
+}
+
+/// What is known of every endpoint: one table for all pickers of a policy.
+#[derive(Debug)]
+struct Estimates {
+    slots: Slots<Estimate>,
+    pending: Outstanding,
+    tau_ns: f64,
+}
+
+impl Estimates {
+    fn new(tau: Nanos) -> Self {
+        Self { slots: Slots::new(), pending: Outstanding::default(), tau_ns: tau.0 as f64 }
+    }
+
+    /// What an average is worth after this time.
+    #[inline]
+    fn decayed(&self, elapsed: Nanos) -> f64 {
+        libm::exp(-(elapsed.0 as f64) / self.tau_ns)
+    }
+
+    /// An endpoint of which nothing is known yet.
+    fn reset(&self, endpoint: EndpointId, now: Nanos, default_rtt: Nanos) {
+        if let Some(estimate) = self.slots.get(endpoint.index()) {
+            estimate.at.store(now.0, Ordering::Relaxed);
+            estimate.rtt.store((default_rtt.0 as f64).to_bits(), Ordering::Release);
+        }
+    }
+
+    /// In nanoseconds; the lower, the better.
+    #[inline]
+    fn cost(&self, endpoint: EndpointId, now: Nanos) -> f64 {
+        let pending = f64::from(self.pending.get(endpoint));
+        let rtt = self.slots.get(endpoint.index()).map_or(0.0, |estimate| {
+            // Acquire, and the average first: who sees a new average sees its time, too. The other way round a fresh peak
+            // could be taken for one that an hour has worn away.
+            let rtt = f64::from_bits(estimate.rtt.load(Ordering::Acquire));
+            let at = Nanos(estimate.at.load(Ordering::Relaxed));
+            rtt * self.decayed(now.since(at))
+        });
+        if rtt == 0.0 && pending > 0.0 { PENALTY + pending } else { rtt * (pending + 1.0) }
+    }
+
+    /// A request was over after this time.
+    #[inline]
+    fn sampled(&self, endpoint: EndpointId, now: Nanos, latency: Nanos) {
+        self.pending.done(endpoint);
+        let Some(estimate) = self.slots.get(endpoint.index()) else { return };
+        let sample = latency.0 as f64;
+        // Of samples at the same time on several threads, one gets the time since the last; for the others none has passed.
+        let last = Nanos(estimate.at.fetch_max(now.0, Ordering::Relaxed));
+        let keep = self.decayed(now.since(last));
+        let mixed = |bits| {
+            let rtt = f64::from_bits(bits);
+            let next = if sample > rtt { sample } else { rtt * keep + sample * (1.0 - keep) };
+            Some(next.to_bits())
+        };
+        // Repeated if another sample came between, so that no peak is lost; Release for the time above.
+        let _ = estimate.rtt.fetch_update(Ordering::Release, Ordering::Relaxed, mixed);
+    }
+}
+
+struct P2cPeakEwma {
+    estimates: Arc<Estimates>,
+    default_rtt: Nanos,
+    /// Who has an estimate: an endpoint that comes, or comes back, or has the id of one that left, begins anew.
+    known: BTreeMap<EndpointId, Address>,
+}
+
+impl PickerFactory for P2cPeakEwma {
+    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
+        self.estimates.pending.reserve(endpoints);
+        self.estimates.slots.reserve(endpoints.iter().map(|e| e.id.index() + 1).max().unwrap_or(0));
+        for endpoint in endpoints.iter().filter(|e| self.known.get(&e.id) != Some(&e.address)) {
+            self.estimates.reset(endpoint.id, cx.now, self.default_rtt);
+        }
+        self.known = endpoints.iter().map(|e| (e.id, e.address.clone())).collect();
+    }
+
+    fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
+        Arc::new(P2cPeakEwmaPicker { ready: ready.ids(), estimates: self.estimates.clone() })
+    }
+
+    fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
+        Arc::new(WaitingPicker { answer, estimates: self.estimates.clone() })
+    }
+}
+
+struct P2cPeakEwmaPicker {
+    /// At least one.
+    ready: Box<[EndpointId]>,
+    estimates: Arc<Estimates>,
+}
+
+impl Picker for P2cPeakEwmaPicker {
+    #[inline]
+    fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
+        let len = self.ready.len();
+        let mut best = self.ready[0];
+        if len > 1 {
+            // Two different ones, as in Finagle and tower: the second draw steps over the first.
+            let first = below(cx.rng, len);
+            let second = below(cx.rng, len - 1);
+            let second = second + usize::from(second >= first);
+            let (a, b) = (self.ready[first], self.ready[second]);
+            best = if self.estimates.cost(b, cx.now) < self.estimates.cost(a, cx.now) { b } else { a };
+        }
+        self.estimates.pending.started(best);
+        Pick::Endpoint(best)
+    }
+
+    #[inline]
+    fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
+        self.estimates.sampled(endpoint, now, outcome.latency);
+    }
+}
+
+/// While nothing is ready: requests that were sent before still end, and are samples.
+struct WaitingPicker {
+    answer: Pick,
+    estimates: Arc<Estimates>,
+}
+
+impl Picker for WaitingPicker {
+    fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
+        self.answer.clone()
+    }
+
+    fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
+        self.estimates.sampled(endpoint, now, outcome.latency);
+    }
+}
+
+#[cfg(test)]
+mod tests;
