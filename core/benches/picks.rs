@@ -21,8 +21,7 @@ fn picker(name: &str, n: u32) -> Arc<dyn Picker> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
     let mut cx = Context::new(Nanos::ZERO, &mut rng);
     let mut policy = PolicyConfig::named(name).expect("a registered name").build();
-    let endpoint =
-        |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:50051")), weight: 1 + i % 5 };
+    let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:50051"))).with_weight(1 + i % 5);
     policy.update(&mut cx, &EndpointSet::new((0..n).map(endpoint)));
     for i in 0..n {
         policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
@@ -31,7 +30,7 @@ fn picker(name: &str, n: u32) -> Arc<dyn Picker> {
 }
 
 fn picks(c: &mut Criterion) {
-    let outcome = Outcome { code: Code::Ok, latency: Nanos::from_millis(1) };
+    let outcome = Outcome::new(Code::Ok, Nanos::from_millis(1));
     for name in PolicyConfig::NAMES {
         let mut group = c.benchmark_group(*name);
         for n in [10, 100, 1_000] {

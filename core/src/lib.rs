@@ -26,8 +26,8 @@ pub mod route;
 pub mod slots;
 mod time;
 
-pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet};
-pub use pick::{Code, Outcome, ParseCodeError, Pick, PickContext, Status};
+pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet, Local, Locality};
+pub use pick::{Asks, Code, LoadReport, Outcome, ParseCodeError, Pick, PickContext, Status};
 pub use policy::{Picker, Policy, PolicyConfig};
 pub use problems::Problem;
 pub use time::{Nanos, ParseNanosError};

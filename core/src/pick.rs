@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EndpointId, Nanos};
+use crate::{Address, EndpointId, Nanos};
 
-/// What a request brings to the decision.
+/// What a request brings to the decision, and what the decision asks of the host besides its answer.
 pub struct PickContext<'a> {
     /// Now, on the host's clock.
     pub now: Nanos,
@@ -17,12 +17,19 @@ pub struct PickContext<'a> {
     /// What a hashing policy goes by: the same for requests that belong together, such as the XXH64 of a header
     /// (`hash_policy` of envoy.config.route.v3.RouteAction). Other policies don't look at it.
     pub hash: Option<u64>,
+    /// The endpoint that the request's session is bound to, from its cookie (gRFC A55). Only `override_host` looks at it.
+    pub session: Option<&'a Address>,
+    /// Other requests of this channel that wait because a picker answered [`Pick::Queue`].
+    pub pending: u32,
+    /// Written by the pick: to be looked at when it has answered.
+    pub asks: Asks,
 }
 
 impl<'a> PickContext<'a> {
     /// A pick at `now` with randomness from `rng`.
+    #[inline]
     pub fn new(now: Nanos, rng: &'a mut dyn rand::Rng) -> Self {
-        Self { now, rng, hash: None }
+        Self { now, rng, hash: None, session: None, pending: 0, asks: Asks::default() }
     }
 
     /// The same pick for a request with this hash.
@@ -36,6 +43,44 @@ impl<'a> PickContext<'a> {
     #[inline]
     pub(crate) fn hash_or_random(&mut self) -> u64 {
         self.hash.unwrap_or_else(|| self.rng.next_u64())
+    }
+}
+
+/// What a pick asks of the host besides an answer. Room for a few, so that nothing is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asks {
+    /// Call [`Policy::exit_idle`](crate::Policy::exit_idle) (through the channel: `Input::Waiting`), whatever the answer was:
+    /// an endpoint is to be connected that was left alone until now.
+    pub exit_idle: bool,
+    count: u8,
+    probes: [EndpointId; Self::PROBES],
+}
+
+impl Default for Asks {
+    #[inline]
+    fn default() -> Self {
+        Self { exit_idle: false, count: 0, probes: [EndpointId(0); Self::PROBES] }
+    }
+}
+
+impl Asks {
+    /// The most probes that one pick may ask for.
+    pub const PROBES: usize = 8;
+
+    /// Ask this endpoint for its load at once, beside the request, and tell [`Picker::probed`](crate::Picker::probed) the answer.
+    /// Past [`Self::PROBES`] there is no room.
+    #[inline]
+    pub fn probe(&mut self, endpoint: EndpointId) {
+        if let Some(free) = self.probes.get_mut(usize::from(self.count)) {
+            *free = endpoint;
+            self.count += 1;
+        }
+    }
+
+    /// Whom to probe.
+    #[inline]
+    pub fn probes(&self) -> &[EndpointId] {
+        &self.probes[..usize::from(self.count)]
     }
 }
 
@@ -210,12 +255,56 @@ impl Status {
 }
 
 /// How a request ended, as reported to [`Picker::done`](crate::Picker::done).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Outcome {
     /// Final status.
     pub code: Code,
     /// From the pick to the end of the response.
     pub latency: Nanos,
+    /// What the server said of its load in the trailers of this response (gRFC A51, `endpoint-load-metrics-bin`).
+    pub load: Option<LoadReport>,
+}
+
+impl Outcome {
+    /// The end of a request without a report of load.
+    pub const fn new(code: Code, latency: Nanos) -> Self {
+        Self { code, latency, load: None }
+    }
+
+    /// The same with a report.
+    #[must_use]
+    pub const fn with_load(self, load: LoadReport) -> Self {
+        Self { load: Some(load), ..self }
+    }
+}
+
+/// What a server says of its load: the part of xds.data.orca.v3.OrcaLoadReport that policies read. A field that the server
+/// did not fill is 0, as in the proto; every number is at least 0.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LoadReport {
+    /// Use of what is scarce, as the application itself sees it: 1 is full, and it may be more (`application_utilization`).
+    pub application_utilization: f64,
+    /// Use of the processor, which may be over 1 where bursts are allowed (`cpu_utilization`).
+    pub cpu_utilization: f64,
+    /// Use of the memory, 0 to 1 (`mem_utilization`).
+    pub mem_utilization: f64,
+    /// Requests per second (`rps_fractional`).
+    pub rps: f64,
+    /// Errors per second (`eps`).
+    pub eps: f64,
+    /// Requests that the server works on or keeps waiting, without the one that reports: the entry `rif` of
+    /// `named_metrics`. Prequal's and C3's feedback; ORCA has no field for it.
+    pub in_flight: Option<u32>,
+    /// How long the server takes for a request at present: the entry `latency` of `named_metrics`, of Prequal's probes (the
+    /// median of what ended at about this number in flight) or of C3 (the time of service alone).
+    pub latency: Option<Nanos>,
+}
+
+impl LoadReport {
+    /// What A58 and Envoy weigh by: the application's own number if there is one, else the processor's.
+    pub fn utilization(&self) -> f64 {
+        if self.application_utilization > 0.0 { self.application_utilization } else { self.cpu_utilization }
+    }
 }
 
 #[cfg(test)]

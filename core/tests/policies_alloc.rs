@@ -9,7 +9,7 @@ use rand_xoshiro::rand_core::SeedableRng;
 
 /// Allocations of 1,000 requests from pick to end.
 fn allocations(picker: &dyn Picker, rng: &mut Xoshiro256PlusPlus) -> u64 {
-    let outcome = Outcome { code: Code::Ok, latency: Nanos::from_millis(1) };
+    let outcome = Outcome::new(Code::Ok, Nanos::from_millis(1));
     let requests = || {
         for _ in 0..1_000 {
             if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(Nanos::ZERO, rng)) {
@@ -26,7 +26,7 @@ fn picks_and_their_ends_allocate_nothing() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
         let mut policy = PolicyConfig::named(name).unwrap().build();
         let endpoint =
-            |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:50051")), weight: 1 + i % 5 };
+            |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:50051"))).with_weight(1 + i % 5);
         let endpoints = EndpointSet::new((0..100).map(endpoint));
         policy.update(&mut Context::new(Nanos::ZERO, &mut rng), &endpoints);
         let waiting = policy.picker(&mut Context::new(Nanos::ZERO, &mut rng));

@@ -10,7 +10,8 @@ use super::subscription::{Fallback, Subscription};
 use super::{BackoffConfig, ChannelConfig, ResolverConfig};
 use crate::policy::{Wanted, fixed};
 use crate::{
-    Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Picker, Policy, PolicyConfig, Status,
+    Address, Connectivity, Context, EndpointId, EndpointSet, LoadReport, Local, Nanos, Picker, Policy, PolicyConfig,
+    Status,
 };
 
 /// One attempt to connect to one endpoint, and the connection that came of it.
@@ -23,7 +24,7 @@ pub struct ConnectionId {
 }
 
 /// What the host tells the channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The look-up asked for was answered. No addresses count as a failure that also empties the channel.
     Resolved(Resolution),
@@ -45,7 +46,12 @@ pub enum Input {
     /// The connection is gone, whoever closed it. Comes once for every connection that was connected, after the
     /// requests on it were reported done.
     Disconnected(ConnectionId),
-    /// A request waits, because the picker said [`Pick::Queue`](crate::Pick::Queue).
+    /// An endpoint's report of its load, apart from any response ([`Channel::oob_reporting_period`]).
+    LoadReport(ConnectionId, LoadReport),
+    /// Who this client is among its peers. Until it is told, the channel takes itself to be alone.
+    Local(Local),
+    /// A request waits, because the picker said [`Pick::Queue`](crate::Pick::Queue), or a pick asked for this
+    /// ([`Asks::exit_idle`](crate::Asks::exit_idle)).
     Waiting,
     /// The time of [`Channel::next_wake`] has come.
     Timer,
@@ -85,7 +91,6 @@ enum Link {
 #[derive(Debug)]
 struct Slot {
     address: Address,
-    weight: u32,
     /// In the resolver's last answer.
     listed: bool,
     link: Link,
@@ -116,10 +121,37 @@ pub struct Channel {
     /// Deadlines of attempts and ends of back-offs; entries that no longer apply are skipped.
     timers: BinaryHeap<Reverse<(Nanos, u32)>>,
     policy_wake: Nanos,
-    /// What the policy wanted last, sorted, if that was not everything.
-    choosy: Option<Vec<EndpointId>>,
+    /// What the policy wanted last, if that was not everything.
+    choosy: Option<Choice>,
+    /// Endpoints that have become free to connect since the last input.
+    free_to_connect: Vec<EndpointId>,
+    /// The last list, as the policy got it.
+    endpoints: EndpointSet,
+    local: Arc<Local>,
+    /// Whether the policy has a use for endpoints that drain.
+    keeps_draining: bool,
     names: Names,
     outputs: VecDeque<Output>,
+}
+
+/// Some of the endpoints.
+#[derive(Debug)]
+struct Choice {
+    /// As the policy said it, to see whether it says the same again.
+    wanted: Vec<EndpointId>,
+    sorted: Vec<EndpointId>,
+}
+
+impl Choice {
+    fn of(wanted: &[EndpointId]) -> Self {
+        let mut sorted = wanted.to_vec();
+        sorted.sort_unstable();
+        Self { wanted: wanted.to_vec(), sorted }
+    }
+
+    fn contains(&self, endpoint: EndpointId) -> bool {
+        self.sorted.binary_search(&endpoint).is_ok()
+    }
 }
 
 /// What the channel knows of its name.
@@ -156,6 +188,10 @@ impl Channel {
             timers: BinaryHeap::new(),
             policy_wake: Nanos::NEVER,
             choosy: None,
+            free_to_connect: Vec::new(),
+            endpoints: EndpointSet::default(),
+            local: Arc::default(),
+            keeps_draining: config.policy.keeps_draining(),
             names: Names::Pending,
             outputs: VecDeque::new(),
         }
@@ -186,6 +222,12 @@ impl Channel {
                 self.lost(cx, c);
                 self.ended(c.endpoint);
             }
+            Input::LoadReport(c, report) => {
+                if self.current(c).is_some() {
+                    self.policy.load_report(cx, c.endpoint, &report);
+                }
+            }
+            Input::Local(local) => self.seen_by(cx, local),
             Input::Waiting => self.policy.exit_idle(cx),
             Input::Timer => self.timer(cx),
         }
@@ -218,6 +260,11 @@ impl Channel {
             Names::Failed => fixed::fail(Status::unavailable("name resolution failed and no address is known")),
             Names::Known => self.policy.picker(cx),
         }
+    }
+
+    /// How often the host is to ask every connected endpoint for its load and to tell [`Input::LoadReport`]; never if none.
+    pub fn oob_reporting_period(&self) -> Option<Nanos> {
+        self.policy.oob_reporting_period()
     }
 
     /// The endpoint's address, as long as it is listed or has connections that drain.
@@ -308,12 +355,13 @@ impl Channel {
             if self.by_address.contains_key(&resolved.address) {
                 continue; // an answer may repeat an address; once is enough
             }
+            if resolved.draining && !self.keeps_draining {
+                continue;
+            }
             let id = before.remove(&resolved.address).unwrap_or_else(|| self.new_slot(&resolved.address));
-            let slot = &mut self.slots[id.index()];
-            slot.listed = true;
-            slot.weight = resolved.weight;
-            endpoints.push(Endpoint { id, address: slot.address.clone(), weight: slot.weight });
-            self.by_address.insert(resolved.address, id);
+            self.slots[id.index()].listed = true;
+            self.by_address.insert(resolved.address.clone(), id);
+            endpoints.push(resolved.endpoint(id));
         }
         for (address, id) in before {
             if std::mem::take(&mut self.slots[id.index()].listed) {
@@ -325,11 +373,27 @@ impl Channel {
                 self.free.push(id);
             }
         }
-        self.policy.update(cx, &EndpointSet::new(endpoints.iter().cloned()));
+        self.endpoints = EndpointSet::new(endpoints).with_local(self.local.clone());
+        self.policy.update(cx, &self.endpoints);
+        // Those that stay stay connected; what is new has to be.
         if self.policy.wanted() == Wanted::All {
-            for e in endpoints {
+            for e in &self.endpoints.clone() {
                 self.connect(cx, e.id);
             }
+        } else {
+            self.free_to_connect.extend(self.endpoints.iter().map(|e| e.id));
+        }
+    }
+
+    /// The policy learns that it is another's, or that there are more or fewer of its kind.
+    fn seen_by(&mut self, cx: &mut Context<'_>, local: Local) {
+        if *self.local == local {
+            return;
+        }
+        self.local = Arc::new(local);
+        if self.names == Names::Known {
+            self.endpoints = self.endpoints.clone().with_local(self.local.clone());
+            self.policy.update(cx, &self.endpoints);
         }
     }
 
@@ -364,7 +428,7 @@ impl Channel {
     fn health(&mut self, cx: &mut Context<'_>, c: ConnectionId, serving: bool) {
         let checks = self.health_check;
         if self.current(c).is_some_and(|slot| checks && slot.link == Link::Ready) {
-            let state = if serving { Connectivity::Ready } else { Connectivity::TransientFailure };
+            let state = if serving { Connectivity::Ready } else { Connectivity::Unhealthy };
             self.policy.connectivity(cx, c.endpoint, state);
         }
     }
@@ -395,8 +459,14 @@ impl Channel {
         slot.link = Link::Down { retry_at: cx.now };
         self.resolver.request(cx.now);
         self.policy.connectivity(cx, c.endpoint, Connectivity::Idle);
-        if self.policy.wanted() == Wanted::All {
-            self.connect(cx, c.endpoint);
+        self.connect_again(cx, c.endpoint);
+    }
+
+    /// The endpoint is free to connect: at once if everything is wanted, else when the policy has said what it wants now.
+    fn connect_again(&mut self, cx: &mut Context<'_>, endpoint: EndpointId) {
+        match self.policy.wanted() {
+            Wanted::All => self.connect(cx, endpoint),
+            Wanted::Only(_) => self.free_to_connect.push(endpoint),
         }
     }
 
@@ -424,7 +494,10 @@ impl Channel {
                 }
                 Link::Down { retry_at } if retry_at == at && slot.listed => match self.policy.wanted() {
                     Wanted::All => self.connect(cx, endpoint),
-                    Wanted::Only(_) => self.policy.connectivity(cx, endpoint, Connectivity::Idle),
+                    Wanted::Only(_) => {
+                        self.policy.connectivity(cx, endpoint, Connectivity::Idle);
+                        self.free_to_connect.push(endpoint);
+                    }
                 },
                 _ => {}
             }
@@ -445,9 +518,10 @@ impl Channel {
         self.settle_subscription(cx);
     }
 
-    /// Connects what a choosy policy wants and closes the rest. A policy that wants everything is served endpoint by
-    /// endpoint as things happen, except when it has only now begun to want everything.
+    /// Connects what a choosy policy wants and closes the rest. While a policy wants the same, endpoints are served one by
+    /// one as things happen.
     fn reconcile(&mut self, cx: &mut Context<'_>) {
+        let free = std::mem::take(&mut self.free_to_connect);
         match self.policy.wanted() {
             Wanted::All => {
                 if self.choosy.take().is_some() {
@@ -456,19 +530,25 @@ impl Channel {
                     }
                 }
             }
-            Wanted::Only(wanted) => {
-                let mut wanted = wanted.to_vec();
-                wanted.sort_unstable();
-                if self.choosy.as_ref() != Some(&wanted) {
-                    for id in self.listed().into_iter().filter(|id| wanted.binary_search(id).is_err()) {
+            Wanted::Only(wanted) => match &self.choosy {
+                Some(choice) if choice.wanted == wanted => {
+                    for id in free {
+                        if self.choosy.as_ref().is_some_and(|choice| choice.contains(id)) {
+                            self.connect(cx, id);
+                        }
+                    }
+                }
+                _ => {
+                    let choice = Choice::of(wanted);
+                    for id in self.listed().into_iter().filter(|id| !choice.contains(*id)) {
                         self.close(id);
                     }
-                    self.choosy = Some(wanted.clone());
+                    for &id in &choice.sorted {
+                        self.connect(cx, id);
+                    }
+                    self.choosy = Some(choice);
                 }
-                for id in wanted {
-                    self.connect(cx, id);
-                }
-            }
+            },
         }
     }
 
@@ -516,7 +596,6 @@ impl Channel {
     fn new_slot(&mut self, address: &Address) -> EndpointId {
         let slot = Slot {
             address: address.clone(),
-            weight: 1,
             listed: true,
             link: Link::Down { retry_at: Nanos::ZERO },
             attempt: 0,

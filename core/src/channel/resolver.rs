@@ -4,9 +4,11 @@
 //! 30 s have passed since the last answer (grpc-go dns_resolver `MinResolutionInterval`). That is why a channel whose
 //! connections are all healthy never learns of new pods. Envoy's STRICT_DNS polls instead.
 
+use std::sync::Arc;
+
 use super::backoff::Backoff;
 use super::{BackoffConfig, DnsResolverConfig, ResolverConfig};
-use crate::{Address, Context, Nanos};
+use crate::{Address, Context, Endpoint, EndpointId, Locality, Nanos};
 
 /// An answer of the name system.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,12 +26,32 @@ pub struct ResolvedAddress {
     pub address: Address,
     /// Relative weight, at least 1. DNS has none: 1. A pushed list that names an address more than once adds them up.
     pub weight: u32,
+    /// [`Endpoint::priority`]. DNS has none: 0.
+    pub priority: u32,
+    /// [`Endpoint::locality`]. DNS knows of none.
+    pub locality: Option<Arc<Locality>>,
+    /// [`Endpoint::key`].
+    pub key: Option<Arc<str>>,
+    /// [`Endpoint::draining`].
+    pub draining: bool,
 }
 
 impl ResolvedAddress {
-    /// An address of weight 1.
+    /// An address of weight 1, as DNS gives it.
     pub fn new(address: Address) -> Self {
-        Self { address, weight: 1 }
+        Self { address, weight: 1, priority: 0, locality: None, key: None, draining: false }
+    }
+
+    /// The same with this weight.
+    #[must_use]
+    pub fn with_weight(self, weight: u32) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// As an endpoint of a channel.
+    pub(super) fn endpoint(self, id: EndpointId) -> Endpoint {
+        let Self { address, weight, priority, locality, key, draining } = self;
+        Endpoint { id, address, weight, priority, locality, key, draining }
     }
 }
 

@@ -9,14 +9,56 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Policy;
+use super::circuit_breaker::CircuitBreakerConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
+use super::outstanding::Shared;
 use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
 use super::round_robin::RoundRobinConfig;
 use super::weighted_round_robin::WeightedRoundRobinConfig;
+
+/// What every policy's settings can do besides being read.
+pub(super) trait Settings {
+    /// A fresh policy with these settings, which shares these counts with the rest of its tree.
+    fn build(&self, shared: &Shared) -> Box<dyn Policy>;
+
+    /// What is wrong with the values, beyond what their types exclude.
+    fn check(&self) -> Result<(), Rule> {
+        Ok(())
+    }
+
+    /// The policy that this one is wrapped around.
+    fn child(&self) -> Option<&PolicyConfig> {
+        None
+    }
+
+    /// Whether it has a use for endpoints that drain; others are not told of them.
+    fn keeps_draining(&self) -> bool {
+        self.child().is_some_and(PolicyConfig::keeps_draining)
+    }
+}
+
+/// A value that breaks a rule, in gRPC's words: `choice_count: 1, must be >= 2`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {value}, must be {must}")]
+pub struct Rule {
+    /// The setting.
+    pub field: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it must be: `>= 2`.
+    pub must: String,
+}
+
+impl Rule {
+    /// `field` is `value`, and must be `must`.
+    pub(super) fn broken(field: &'static str, value: impl fmt::Display, must: impl Into<String>) -> Self {
+        Self { field, value: value.to_string(), must: must.into() }
+    }
+}
 
 /// Declares the registry: the enum, the names, and how each is read and built. A new policy is one row.
 macro_rules! policies {
@@ -44,14 +86,25 @@ macro_rules! policies {
 
             /// A fresh policy with these settings.
             pub fn build(&self) -> Box<dyn Policy> {
-                match self { $(Self::$variant(config) => config.build(),)* }
+                self.build_with(&Shared::default())
+            }
+
+            /// The same as the child of another policy.
+            pub(super) fn build_with(&self, shared: &Shared) -> Box<dyn Policy> {
+                self.settings().build(shared)
+            }
+
+            fn settings(&self) -> &dyn Settings {
+                match self { $(Self::$variant(config) => config,)* }
             }
 
             fn from_settings<'de, A: MapAccess<'de>>(name: &str, map: &mut A) -> Result<Self, A::Error> {
-                match name {
-                    $($name => Ok(Self::$variant(map.next_value()?)),)*
-                    _ => Err(unknown(name)),
-                }
+                let policy = match name {
+                    $($name => Self::$variant(map.next_value()?),)*
+                    _ => return Err(unknown(name)),
+                };
+                policy.settings().check().map_err(|rule| A::Error::custom(format_args!("{name}: {rule}")))?;
+                Ok(policy)
             }
         }
 
@@ -100,6 +153,20 @@ policies! {
     P2cPeakEwma(P2cPeakEwmaConfig) = "p2c_peak_ewma",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
+    /// Around a child: no more than so many requests at a time.
+    CircuitBreaker(CircuitBreakerConfig) = "circuit_breaker",
+}
+
+impl PolicyConfig {
+    /// The policy that this one is wrapped around, if it is.
+    pub fn child(&self) -> Option<&Self> {
+        self.settings().child()
+    }
+
+    /// Whether it has a use for [endpoints that drain](crate::Endpoint::draining); others are not told of them.
+    pub fn keeps_draining(&self) -> bool {
+        self.settings().keeps_draining()
+    }
 }
 
 fn unknown<E: serde::de::Error>(name: &str) -> E {
@@ -215,16 +282,6 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            (
-                "policy = 'round_robbin'",
-                "unknown policy `round_robbin`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, p2c_peak_ewma, maglev",
-            ),
-            (
-                "policy = { fastest = {} }",
-                "unknown policy `fastest`, expected one of \
-                 pick_first, random, round_robin, weighted_round_robin, least_request, least_loaded, p2c_peak_ewma, maglev",
-            ),
             ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
             (
                 "policy = { least_request = { choices = 2 } }",
@@ -247,6 +304,11 @@ mod tests {
         ];
         for (text, message) in cases {
             assert_eq!(toml(text), Err(message.to_owned()), "{text}");
+        }
+        for (text, name) in [("policy = 'round_robbin'", "round_robbin"), ("policy = { fastest = {} }", "fastest")] {
+            let message = toml(text).unwrap_err();
+            let list = message.strip_prefix(&format!("unknown policy `{name}`, expected one of ")).unwrap();
+            assert_eq!(list.split(", ").collect::<Vec<_>>(), PolicyConfig::NAMES);
         }
     }
 

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | any READY | one of the READY ones, as the policy likes |
 //! | else any IDLE or CONNECTING | waits |
-//! | else, all in TRANSIENT_FAILURE | fails with UNAVAILABLE |
+//! | else, all in TRANSIENT_FAILURE or unhealthy | fails with UNAVAILABLE |
 //! | none | fails with UNAVAILABLE |
 //!
 //! An endpoint that failed counts as failed until it is READY, not merely until its next attempt starts (gRFC A62
@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use super::{Picker, Policy, fixed};
-use crate::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Pick, Status};
+use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, Pick, Status};
 
 /// A policy that connects to every endpoint; `F` decides among those that are READY.
 pub(super) struct ConnectAll<F> {
@@ -79,24 +79,26 @@ impl<F: PickerFactory> Policy for ConnectAll<F> {
 /// The endpoints that are READY, in the resolver's order; at least one.
 pub(super) struct Ready<'a>(&'a EndpointStates);
 
-impl Ready<'_> {
+impl<'a> Ready<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.0.ready
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &'a Endpoint> + use<'a> {
+        let with_state = self.0.endpoints.iter().zip(&self.0.states);
+        with_state.filter(|(_, state)| **state == Connectivity::Ready).map(|(endpoint, _)| endpoint)
+    }
+
     pub(super) fn ids(&self) -> Box<[EndpointId]> {
-        self.collect(|m| m.id)
+        let mut ids = Vec::with_capacity(self.len());
+        ids.extend(self.iter().map(|e| e.id));
+        ids.into_boxed_slice()
     }
 
     pub(super) fn weights(&self) -> Box<[f64]> {
-        self.collect(|m| f64::from(m.weight))
-    }
-
-    /// Addresses share their text, so this copies none.
-    pub(super) fn addresses(&self) -> Box<[Address]> {
-        self.collect(|m| m.address.clone())
-    }
-
-    fn collect<T>(&self, of: impl Fn(&Member) -> T) -> Box<[T]> {
-        let mut all = Vec::with_capacity(self.0.ready);
-        all.extend(self.0.members.iter().filter(|m| m.state == Connectivity::Ready).map(of));
-        all.into_boxed_slice()
+        let mut weights = Vec::with_capacity(self.len());
+        weights.extend(self.iter().map(|e| f64::from(e.weight)));
+        weights.into_boxed_slice()
     }
 }
 
@@ -121,22 +123,14 @@ impl Positions {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Member {
-    id: EndpointId,
-    weight: u32,
-    /// TRANSIENT_FAILURE until READY.
-    state: Connectivity,
-    /// Tells an endpoint that stayed from a new one under a reused id.
-    address: Address,
-}
-
 /// The last snapshot and the state of each endpoint in it.
 #[derive(Debug, Default)]
 struct EndpointStates {
     /// Whether there was a snapshot at all: until then requests wait for the resolver.
     resolved: bool,
-    members: Vec<Member>,
+    endpoints: EndpointSet,
+    /// Of each, in the same order: TRANSIENT_FAILURE until READY.
+    states: Vec<Connectivity>,
     positions: Positions,
     ready: usize,
     failed: usize,
@@ -154,47 +148,47 @@ enum Aggregate {
 impl EndpointStates {
     /// Takes a snapshot; whether it differs from the last.
     fn update(&mut self, endpoints: &EndpointSet) -> bool {
-        let state_of = |e: &Endpoint| match self.positions.get(e.id).map(|p| &self.members[p]) {
-            Some(known) if known.address == e.address => known.state,
-            _ => Connectivity::Idle,
-        };
-        let members: Vec<Member> = endpoints
-            .iter()
-            .map(|e| Member { id: e.id, weight: e.weight, state: state_of(e), address: e.address.clone() })
-            .collect();
-        if self.resolved && members == self.members {
+        if self.resolved && *endpoints == self.endpoints {
             return false;
         }
+        // The address tells an endpoint that stayed from a new one under a reused id.
+        let known = |e: &Endpoint| {
+            self.positions
+                .get(e.id)
+                .filter(|&p| self.endpoints.as_slice()[p].address == e.address)
+                .map(|p| self.states[p])
+        };
+        let states: Vec<Connectivity> = endpoints.iter().map(|e| known(e).unwrap_or(Connectivity::Idle)).collect();
         *self = Self {
             resolved: true,
-            positions: Positions::of(members.iter().map(|m| m.id)),
-            ready: members.iter().filter(|m| m.state == Connectivity::Ready).count(),
-            failed: members.iter().filter(|m| m.state == Connectivity::TransientFailure).count(),
-            members,
+            endpoints: endpoints.clone(),
+            positions: Positions::of(endpoints.iter().map(|e| e.id)),
+            ready: states.iter().filter(|s| **s == Connectivity::Ready).count(),
+            failed: states.iter().filter(|s| has_failed(**s)).count(),
+            states,
         };
         true
     }
 
     /// Takes a state; whether another picker is needed for it.
     fn connectivity(&mut self, endpoint: EndpointId, state: Connectivity) -> bool {
-        use Connectivity::{Connecting, Idle, Ready, TransientFailure};
+        use Connectivity::{Connecting, Idle, Ready, TransientFailure, Unhealthy};
 
         let aggregate = self.aggregate();
         let Some(position) = self.positions.get(endpoint) else { return false };
-        let member = &mut self.members[position];
-        let before = member.state;
-        member.state = match (before, state) {
-            (TransientFailure, Idle | Connecting) => TransientFailure,
+        let before = self.states[position];
+        let after = match (before, state) {
+            (TransientFailure | Unhealthy, Idle | Connecting) => TransientFailure,
             _ => state,
         };
-        let after = member.state;
+        self.states[position] = after;
         self.ready = self.ready + usize::from(after == Ready) - usize::from(before == Ready);
-        self.failed = self.failed + usize::from(after == TransientFailure) - usize::from(before == TransientFailure);
+        self.failed = self.failed + usize::from(has_failed(after)) - usize::from(has_failed(before));
         (before == Ready) != (after == Ready) || aggregate != self.aggregate()
     }
 
     fn aggregate(&self) -> Aggregate {
-        match self.members.len() {
+        match self.endpoints.len() {
             0 if self.resolved => Aggregate::Empty,
             _ if self.ready > 0 => Aggregate::Ready,
             n if n > 0 && self.failed == n => Aggregate::Failed,
@@ -207,10 +201,15 @@ impl EndpointStates {
         match self.aggregate() {
             Aggregate::Ready => None,
             Aggregate::Pending => Some(Pick::Queue),
-            Aggregate::Failed => Some(Pick::Fail(nothing_connects(self.members.len()))),
+            Aggregate::Failed => Some(Pick::Fail(nothing_connects(self.endpoints.len()))),
             Aggregate::Empty => Some(Pick::Fail(no_addresses())),
         }
     }
+}
+
+/// Whether requests are not to wait for it.
+fn has_failed(state: Connectivity) -> bool {
+    matches!(state, Connectivity::TransientFailure | Connectivity::Unhealthy)
 }
 
 /// The failure of a request when each of `n` endpoints failed.
@@ -226,14 +225,11 @@ pub(super) fn no_addresses() -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Connectivity::{Connecting, Idle, Ready, TransientFailure};
+    use crate::Address;
+    use Connectivity::{Connecting, Idle, Ready, TransientFailure, Unhealthy};
 
     fn endpoints(ids: &[u32]) -> EndpointSet {
-        EndpointSet::new(ids.iter().map(|&i| Endpoint {
-            id: EndpointId(i),
-            address: Address::new(&format!("10.0.0.{i}:80")),
-            weight: 1,
-        }))
+        EndpointSet::new(ids.iter().map(|&i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")))))
     }
 
     fn states(ids: &[u32]) -> EndpointStates {
@@ -267,6 +263,18 @@ mod tests {
     }
 
     #[test]
+    fn an_unhealthy_endpoint_is_one_that_failed() {
+        let mut s = states(&[0, 1]);
+        s.connectivity(EndpointId(0), Ready);
+        s.connectivity(EndpointId(1), TransientFailure);
+        assert!(s.connectivity(EndpointId(0), Unhealthy));
+        assert_eq!(s.answer(), Some(Pick::Fail(nothing_connects(2))));
+        assert!(!s.connectivity(EndpointId(0), Idle), "it lost its connection before it was well again");
+        assert!(s.connectivity(EndpointId(0), Ready));
+        assert_eq!(s.answer(), None);
+    }
+
+    #[test]
     fn what_changes_no_answer_keeps_the_picker() {
         let mut s = states(&[0, 1, 2]);
         assert!(s.connectivity(EndpointId(1), Ready));
@@ -284,7 +292,7 @@ mod tests {
         s.update(&endpoints(&[1, 4]));
         assert_eq!(ready_ids(&s), [EndpointId(4)]);
         // The same id under another address is another endpoint.
-        s.update(&EndpointSet::new([Endpoint { id: EndpointId(4), address: Address::new("10.9.9.9:80"), weight: 1 }]));
+        s.update(&EndpointSet::new([Endpoint::new(EndpointId(4), Address::new("10.9.9.9:80"))]));
         assert_eq!(s.answer(), Some(Pick::Queue));
     }
 

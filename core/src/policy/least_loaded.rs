@@ -22,7 +22,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("least_loaded").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(endpoint)));
 //! for i in 0..3 {
 //!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
@@ -42,9 +42,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Settings;
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
-use super::outstanding::{Outstanding, WaitingPicker};
+use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
 use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
@@ -54,14 +55,12 @@ use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext}
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeastLoadedConfig {}
 
-impl LeastLoadedConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
-        Box::new(ConnectAll::new(LeastLoaded::default()))
+impl Settings for LeastLoadedConfig {
+    fn build(&self, shared: &Shared) -> Box<dyn Policy> {
+        Box::new(ConnectAll::new(LeastLoaded { outstanding: shared.outstanding.clone() }))
     }
 }
 
-#[derive(Default)]
 struct LeastLoaded {
     outstanding: Arc<Outstanding>,
 }
@@ -125,7 +124,7 @@ mod tests {
     fn picker(requests: &[u32]) -> LeastLoadedPicker {
         let ready: Box<[EndpointId]> = (0..).take(requests.len()).map(EndpointId).collect();
         let outstanding = Arc::new(Outstanding::default());
-        let endpoint = |&id: &EndpointId| crate::Endpoint { id, address: crate::Address::new("pod"), weight: 1 };
+        let endpoint = |&id: &EndpointId| crate::Endpoint::new(id, crate::Address::new("pod"));
         for id in &ready {
             let alone = EndpointSet::new([endpoint(id)]);
             outstanding.reserve(&alone);
@@ -148,7 +147,7 @@ mod tests {
         assert_eq!(pick(&picker, &mut Script::each(&[(0, 1)])), 3);
         assert_eq!(pick(&picker, &mut Script::each(&[(1, 2)])), 1, "drew 1 of 2: the first of the equals stays");
         assert_eq!(pick(&picker, &mut Script::each(&[(0, 1)])), 3, "1 has 3 now");
-        picker.done(EndpointId(2), Nanos::ZERO, &Outcome { code: Code::Ok, latency: Nanos::ZERO });
+        picker.done(EndpointId(2), Nanos::ZERO, &Outcome::new(Code::Ok, Nanos::ZERO));
         assert_eq!(picker.outstanding.get(EndpointId(2)), 6);
     }
 

@@ -24,7 +24,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("least_request").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..2).map(endpoint)));
 //! for i in 0..2 {
 //!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
@@ -44,9 +44,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Settings;
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
-use super::outstanding::{Outstanding, WaitingPicker};
+use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
 use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
@@ -67,10 +68,9 @@ impl Default for LeastRequestConfig {
     }
 }
 
-impl LeastRequestConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
-        let outstanding = Arc::new(Outstanding::default());
+impl Settings for LeastRequestConfig {
+    fn build(&self, shared: &Shared) -> Box<dyn Policy> {
+        let outstanding = shared.outstanding.clone();
         let Self { choice_count: choices, with_replacement } = *self;
         Box::new(ConnectAll::new(LeastRequest { choices, with_replacement, outstanding }))
     }
@@ -240,7 +240,7 @@ mod tests {
     use crate::policy::draw::scripted::Script;
     use crate::{Address, Code, Connectivity, Endpoint};
 
-    const ENDED: Outcome = Outcome { code: Code::Ok, latency: Nanos::ZERO };
+    const ENDED: Outcome = Outcome::new(Code::Ok, Nanos::ZERO);
 
     fn factory(choices: u32) -> LeastRequest {
         LeastRequest {
@@ -262,7 +262,7 @@ mod tests {
     fn snapshot(policy: &mut ConnectAll<LeastRequest>, n: u32) {
         let mut rng = Script::indices(1, &[0]);
         let mut cx = Context::new(Nanos::ZERO, &mut rng);
-        let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+        let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
         policy.update(&mut cx, &EndpointSet::new((0..n).map(endpoint)));
         for i in 0..n {
             policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);

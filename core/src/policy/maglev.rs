@@ -25,7 +25,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("maglev").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(endpoint)));
 //! for i in 0..3 {
 //!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
@@ -42,7 +42,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
+use super::config::Settings;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::outstanding::Shared;
 use super::{Picker, Policy};
 use crate::{Address, Context, EndpointId, Pick, PickContext};
 
@@ -56,9 +58,8 @@ pub struct MaglevConfig {
     pub table_size: TableSize,
 }
 
-impl MaglevConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
+impl Settings for MaglevConfig {
+    fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(Maglev { table_size: self.table_size }))
     }
 }
@@ -173,9 +174,7 @@ struct Maglev {
 
 impl PickerFactory for Maglev {
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
-        let (ids, weights) = (ready.ids(), ready.weights());
-        let backends = ids.iter().zip(weights).zip(ready.addresses());
-        let backends = backends.map(|((&id, weight), address)| (address, id, weight as u32)).collect();
+        let backends = ready.iter().map(|e| (e.address.clone(), e.id, e.weight)).collect();
         Arc::new(MaglevPicker { table: fill(self.table_size, backends) })
     }
 }

@@ -9,7 +9,7 @@
 //! 2. after every such call it reads [`wanted`](Policy::wanted), [`take_resolve_request`](Policy::take_resolve_request) and
 //!    [`picker`](Policy::picker), and calls [`tick`](Policy::tick) to learn when to call that again;
 //! 3. every request asks the latest picker, and the end of each one that was sent is reported to
-//!    [`done`](Picker::done) once.
+//!    [`done`](Picker::done) once; what the pick left in [`PickContext::asks`] is carried out.
 //!
 //! A new policy is one file and one row in the registry (`config.rs`); the properties in `tests/policies.rs` then hold it
 //! to the contract of these traits. One that connects to every endpoint only has to write its picker: `endpoint_states.rs`
@@ -17,13 +17,13 @@
 
 use std::sync::Arc;
 
+pub mod circuit_breaker;
 mod config;
 mod draw;
 mod endpoint_states;
 pub(crate) mod fixed;
 pub mod least_loaded;
 pub mod least_request;
-
 pub mod maglev;
 mod outstanding;
 pub mod p2c_peak_ewma;
@@ -32,9 +32,9 @@ pub mod random;
 pub mod round_robin;
 pub mod weighted_round_robin;
 
-pub use config::PolicyConfig;
+pub use config::{PolicyConfig, Rule};
 
-use crate::{Connectivity, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 
 /// Control side: one per channel, told when the world changes.
 pub trait Policy: Send {
@@ -63,6 +63,15 @@ pub trait Policy: Send {
         false
     }
 
+    /// How often the host is to ask every connected endpoint for reports of its load, apart from responses (gRFC A51
+    /// "Out-of-band Metrics Reporting"); never by default.
+    fn oob_reporting_period(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// An endpoint's report of its load, apart from any response.
+    fn load_report(&mut self, _cx: &mut Context<'_>, _endpoint: EndpointId, _report: &LoadReport) {}
+
     /// The picker for the present state; the same one until something changes. Built here, off the pick path.
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker>;
 }
@@ -84,4 +93,7 @@ pub trait Picker: Send + Sync {
     /// The end of a request that `pick` sent to `endpoint`. Any later picker of the same policy may be told, also
     /// when the endpoint is gone by then.
     fn done(&self, _endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {}
+
+    /// The answer to a probe that [`Asks::probe`](crate::Asks::probe) wanted. Probes that get no answer are not told of.
+    fn probed(&self, _endpoint: EndpointId, _now: Nanos, _report: &LoadReport) {}
 }

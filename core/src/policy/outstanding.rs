@@ -10,6 +10,16 @@ use super::Picker;
 use crate::slots::Slots;
 use crate::{EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
+/// What the policies of one channel share, however they are nested.
+///
+/// The requests outstanding are one count per endpoint, whichever of a policy's children sent them: an endpoint that moves
+/// from one child to another takes its count along, and its requests end where it is now. So there is one policy on the
+/// way of a pick that counts them: the last, which chooses the endpoint.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    pub(super) outstanding: Arc<Outstanding>,
+}
+
 /// The counts.
 ///
 /// An endpoint that leaves needs no clearing: its id is given to another only after all of its requests are done.
@@ -19,7 +29,7 @@ pub(super) struct Outstanding(Slots<AtomicU32>);
 impl Outstanding {
     /// Makes room for these endpoints.
     pub(super) fn reserve(&self, endpoints: &EndpointSet) {
-        self.0.reserve(endpoints.iter().map(|e| e.id.index() + 1).max().unwrap_or(0));
+        self.0.reserve(endpoints.table_len());
     }
 
     /// Relaxed here and below: the counts are an estimate of load and order nothing.

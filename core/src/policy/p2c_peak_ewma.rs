@@ -29,7 +29,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("p2c_peak_ewma").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..2).map(endpoint)));
 //! for i in 0..2 {
 //!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
@@ -41,7 +41,7 @@
 //!     let now = Nanos::from_millis(100 * i);
 //!     if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(now, &mut rng)) {
 //!         let latency = Nanos::from_millis([100, 5][id.index()]);
-//!         picker.done(id, now + latency, &Outcome { code: Code::Ok, latency });
+//!         picker.done(id, now + latency, &Outcome::new(Code::Ok, latency));
 //!         counts[id.index()] += 1;
 //!     }
 //! }
@@ -54,9 +54,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::config::{Rule, Settings};
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
-use super::outstanding::Outstanding;
+use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
 use crate::slots::Slots;
 use crate::{Address, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
@@ -66,106 +67,35 @@ use crate::{Address, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, Pic
 const PENALTY: f64 = (i64::MAX >> 16) as f64;
 
 /// Settings of `p2c_peak_ewma`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct P2cPeakEwmaConfig {
-    /// τ: an average that nothing renews falls to 37 % in this time. 10 s, Linkerd and Finagle's `decayTime`.
-    pub decay: Decay,
+    /// τ: an average that nothing renews falls to 37 % in this time; longer than nothing, as an average that is forgotten at
+    /// once is none. 10 s, Linkerd and Finagle's `decayTime`.
+    pub decay: Nanos,
     /// What a new endpoint's latency is taken to be; it decays like a sample. 30 ms, Linkerd. "0s" is Finagle's way: a new
     /// endpoint costs nothing until it has a request, and then more than any other until it answers.
-    pub default_rtt: DefaultRtt,
+    pub default_rtt: Nanos,
 }
 
-impl P2cPeakEwmaConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
+impl Default for P2cPeakEwmaConfig {
+    fn default() -> Self {
+        Self { decay: Nanos::from_secs(10), default_rtt: Nanos::from_millis(30) }
+    }
+}
+
+impl Settings for P2cPeakEwmaConfig {
+    fn build(&self, shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(P2cPeakEwma {
-            estimates: Arc::new(Estimates::new(self.decay.get())),
-            default_rtt: self.default_rtt.0,
+            estimates: Arc::new(Estimates::new(self.decay, shared.outstanding.clone())),
+            default_rtt: self.default_rtt,
             known: BTreeMap::new(),
         }))
     }
-}
 
-/// How fast the past is forgotten: longer than nothing.
-///
-/// ```
-/// use lb_core::{Nanos, policy::p2c_peak_ewma::Decay};
-/// assert_eq!(Decay::default().get(), Nanos::from_secs(10));
-/// assert_eq!(Decay::new(Nanos::ZERO).unwrap_err().to_string(), "p2c_peak_ewma: decay: 0s, must be > 0s");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Nanos", into = "Nanos")]
-pub struct Decay(Nanos);
-
-impl Decay {
-    /// This τ.
-    ///
-    /// # Errors
-    ///
-    /// If it is zero: an average that is forgotten at once is none, that is `least_request`.
-    pub fn new(tau: Nanos) -> Result<Self, DecayError> {
-        if tau == Nanos::ZERO { Err(DecayError) } else { Ok(Self(tau)) }
-    }
-
-    /// As a length of time.
-    pub const fn get(self) -> Nanos {
-        self.0
-    }
-}
-
-impl Default for Decay {
-    /// 10 s, Linkerd and Finagle's `decayTime`.
-    fn default() -> Self {
-        Self(Nanos::from_secs(10))
-    }
-}
-
-impl TryFrom<Nanos> for Decay {
-    type Error = DecayError;
-    fn try_from(tau: Nanos) -> Result<Self, DecayError> {
-        Self::new(tau)
-    }
-}
-
-impl From<Decay> for Nanos {
-    fn from(decay: Decay) -> Self {
-        decay.0
-    }
-}
-
-#[cfg(feature = "schema")]
-impl schemars::JsonSchema for Decay {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Decay".into()
-    }
-
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        Nanos::json_schema(generator)
-    }
-}
-
-/// A time to forget in that is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("p2c_peak_ewma: decay: 0s, must be > 0s")]
-pub struct DecayError;
-
-/// The latency of an endpoint that has not been measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[cfg_attr(feature = "schema", schemars(inline, transparent))]
-pub struct DefaultRtt(pub Nanos);
-
-impl Default for DefaultRtt {
-    /// 30 ms, Linkerd.
-    fn default() -> Self {
-        Self(Nanos::from_millis(30))
+    fn check(&self) -> Result<(), Rule> {
+        if self.decay == Nanos::ZERO { Err(Rule::broken("decay", self.decay, "> 0s")) } else { Ok(()) }
     }
 }
 
@@ -182,13 +112,13 @@ struct Estimate {
 #[derive(Debug)]
 struct Estimates {
     slots: Slots<Estimate>,
-    pending: Outstanding,
+    pending: Arc<Outstanding>,
     tau_ns: f64,
 }
 
 impl Estimates {
-    fn new(tau: Nanos) -> Self {
-        Self { slots: Slots::new(), pending: Outstanding::default(), tau_ns: tau.0 as f64 }
+    fn new(tau: Nanos, pending: Arc<Outstanding>) -> Self {
+        Self { slots: Slots::new(), pending, tau_ns: tau.0 as f64 }
     }
 
     /// What an average is worth after this time.
@@ -248,7 +178,7 @@ struct P2cPeakEwma {
 impl PickerFactory for P2cPeakEwma {
     fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.estimates.pending.reserve(endpoints);
-        self.estimates.slots.reserve(endpoints.iter().map(|e| e.id.index() + 1).max().unwrap_or(0));
+        self.estimates.slots.reserve(endpoints.table_len());
         for endpoint in endpoints.iter().filter(|e| self.known.get(&e.id) != Some(&e.address)) {
             self.estimates.reset(endpoint.id, cx.now, self.default_rtt);
         }

@@ -38,7 +38,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("pick_first").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(endpoint)));
 //! assert_eq!(policy.wanted(), Wanted::Only(&[EndpointId(0)]));
 //! // The first does not answer within 250 ms, so the second is tried as well, and connects.
@@ -56,8 +56,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Settings;
 use super::draw::{open_unit, shuffle};
 use super::endpoint_states::{Positions, no_addresses, nothing_connects};
+use super::outstanding::Shared;
 use super::{Picker, Policy, Wanted, fixed};
 use crate::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick};
 
@@ -74,9 +76,8 @@ pub struct PickFirstConfig {
     pub connection_attempt_delay: ConnectionAttemptDelay,
 }
 
-impl PickFirstConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
+impl Settings for PickFirstConfig {
+    fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(PickFirst::new(self))
     }
 }
@@ -338,6 +339,8 @@ impl Policy for PickFirst {
 
     fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
         let Some(position) = self.positions.get(endpoint) else { return };
+        // gRFC A17: "pick_first does not support health checking": what is connected is good enough.
+        let state = if state == Connectivity::Unhealthy { Connectivity::Ready } else { state };
         match self.phase {
             Phase::Selected(id) if id == endpoint => {
                 if state != Connectivity::Ready {

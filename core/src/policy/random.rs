@@ -17,7 +17,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("random").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(endpoint)));
 //! policy.connectivity(&mut cx, EndpointId(2), Connectivity::Ready);
 //! let picker = policy.picker(&mut cx);
@@ -28,8 +28,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Settings;
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::outstanding::Shared;
 use super::{Picker, Policy};
 use crate::{Context, EndpointId, Pick, PickContext};
 
@@ -39,9 +41,8 @@ use crate::{Context, EndpointId, Pick, PickContext};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RandomConfig {}
 
-impl RandomConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
+impl Settings for RandomConfig {
+    fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(Random))
     }
 }

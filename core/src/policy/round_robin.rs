@@ -14,14 +14,14 @@
 //! endpoint together (grpc-java#4462).
 //!
 //! ```
-//! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick, PickContext};
+//! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick, PickContext, PolicyConfig};
 //! use lb_core::policy::round_robin::{RoundRobinConfig, Start};
 //! use rand_xoshiro::{Xoshiro256PlusPlus, rand_core::SeedableRng};
 //!
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-//! let mut policy = RoundRobinConfig { start: Start::Zero }.build();
+//! let mut policy = PolicyConfig::RoundRobin(RoundRobinConfig { start: Start::Zero }).build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+//! let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(endpoint)));
 //! for i in [0, 2] {
 //!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
@@ -36,8 +36,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Settings;
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::outstanding::Shared;
 use super::{Picker, Policy};
 use crate::{Context, EndpointId, Pick, PickContext};
 
@@ -62,9 +64,8 @@ pub enum Start {
     Zero,
 }
 
-impl RoundRobinConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
+impl Settings for RoundRobinConfig {
+    fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(RoundRobin { start: self.start }))
     }
 }
@@ -155,9 +156,8 @@ mod tests {
         use crate::{Address, Connectivity, Endpoint, EndpointSet};
         let first = |start: Start| -> Vec<u32> {
             let mut rng = Script::indices(4, &[3, 1, 2]);
-            let mut policy = RoundRobinConfig { start }.build();
-            let endpoint =
-                |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+            let mut policy = RoundRobinConfig { start }.build(&Shared::default());
+            let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
             let all = EndpointSet::new((0..4).map(endpoint));
             let mut first = Vec::new();
             for _ in 0..3 {

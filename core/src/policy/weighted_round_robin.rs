@@ -28,7 +28,7 @@
 //! let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
 //! let mut policy = PolicyConfig::named("weighted_round_robin").unwrap().build();
 //! let mut cx = Context::new(Nanos::ZERO, &mut rng);
-//! let endpoint = |(i, weight)| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight };
+//! let endpoint = |(i, weight)| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80"))).with_weight(weight);
 //! policy.update(&mut cx, &EndpointSet::new([(0, 99), (1, 1)].map(endpoint)));
 //! policy.connectivity(&mut cx, EndpointId(0), Connectivity::Ready);
 //! policy.connectivity(&mut cx, EndpointId(1), Connectivity::Ready);
@@ -47,8 +47,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Settings;
 use super::draw::below;
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use super::outstanding::Shared;
 use super::{Picker, Policy};
 use crate::{Context, EndpointId, Pick, PickContext};
 
@@ -86,9 +88,8 @@ impl WeightClamp {
     }
 }
 
-impl WeightedRoundRobinConfig {
-    /// A fresh policy.
-    pub fn build(&self) -> Box<dyn Policy> {
+impl Settings for WeightedRoundRobinConfig {
+    fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(WeightedRoundRobin { clamp: self.clamp }))
     }
 }

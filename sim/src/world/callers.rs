@@ -203,7 +203,7 @@ impl World<'_> {
     pub(super) fn report_done(&mut self, id: Id<Caller>, call: &Call) {
         if let Some(caller) = self.callers.get(id) {
             let now = self.queue.now();
-            let outcome = lb_core::Outcome { code: call.end.code(), latency: now.since(call.picked_at) };
+            let outcome = lb_core::Outcome::new(call.end.code(), now.since(call.picked_at));
             caller.picker.done(call.endpoint, now, &outcome);
         }
     }

@@ -215,7 +215,7 @@ impl World<'_> {
     /// A pod as a resolver gives it.
     pub(super) fn resolved(&self, pod: PodId) -> ResolvedAddress {
         let pod = &self.pods[pod.0 as usize];
-        ResolvedAddress { address: pod.address.clone(), weight: pod.template.weight }
+        ResolvedAddress::new(pod.address.clone()).with_weight(pod.template.weight)
     }
 
     pub(super) fn dns_answer(&mut self, id: Id<Caller>) {

@@ -11,13 +11,14 @@ const fn ms(ms: u64) -> Nanos {
 
 /// A factory over endpoints `0..n` that came at time zero.
 fn factory(n: u32, tau: Nanos, default_rtt: Nanos) -> P2cPeakEwma {
-    let mut factory = P2cPeakEwma { estimates: Arc::new(Estimates::new(tau)), default_rtt, known: BTreeMap::new() };
+    let mut factory =
+        P2cPeakEwma { estimates: Arc::new(Estimates::new(tau, Arc::default())), default_rtt, known: BTreeMap::new() };
     update(&mut factory, Nanos::ZERO, 0..n);
     factory
 }
 
 fn update(factory: &mut P2cPeakEwma, now: Nanos, ids: impl Iterator<Item = u32>) {
-    let endpoint = |i| Endpoint { id: EndpointId(i), address: Address::new(&format!("10.0.0.{i}:80")), weight: 1 };
+    let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
     let mut rng = Script::indices(1, &[0]);
     factory.updated(&mut Context::new(now, &mut rng), &EndpointSet::new(ids.map(endpoint)));
 }
@@ -107,7 +108,7 @@ fn requests_end_also_when_nothing_is_ready() {
     let mut policy = ConnectAll::new(factory);
     let mut rng = Script::indices(1, &[0]);
     let mut cx = Context::new(Nanos::ZERO, &mut rng);
-    let pod = Endpoint { id: A, address: Address::new("10.0.0.0:80"), weight: 1 };
+    let pod = Endpoint::new(A, Address::new("10.0.0.0:80"));
     policy.update(&mut cx, &EndpointSet::new([pod]));
     policy.connectivity(&mut cx, A, Connectivity::Ready);
     let ready = policy.picker(&mut cx);
@@ -116,7 +117,7 @@ fn requests_end_also_when_nothing_is_ready() {
     policy.connectivity(&mut cx, A, Connectivity::TransientFailure);
     let failing = policy.picker(&mut cx);
     for stray in [A, A, EndpointId(9_999)] {
-        failing.done(stray, ms(80), &Outcome { code: Code::Unavailable, latency: ms(80) });
+        failing.done(stray, ms(80), &Outcome::new(Code::Unavailable, ms(80)));
     }
     costs_ms(&estimates, A, ms(80), 80.0);
 }

@@ -62,7 +62,7 @@ impl Driver {
 }
 
 fn endpoint(id: u32, address: &str, weight: u32) -> Endpoint {
-    Endpoint { id: EndpointId(id), address: Address::new(address), weight }
+    Endpoint::new(EndpointId(id), Address::new(address)).with_weight(weight)
 }
 
 fn to(id: u32) -> Pick {
