@@ -62,3 +62,12 @@ fn who_starts_during_an_outage_waits_for_its_end() {
     assert_eq!(sum(&s.timeline.ok[33..40]), 0, "no route is known");
     assert!(sum(&s.timeline.ok[40..42]) > 200 * 8, "what has waited is sent when the routes come");
 }
+
+#[test]
+fn a_split_lasts_to_the_next_change_or_to_the_end_of_the_run() {
+    let s = run("", "");
+    let [before, after] = s.splits.as_slice() else { panic!("{:?}", s.splits) };
+    assert_eq!((before.from_s, before.until_s), (0.0, 20.0));
+    // The last event is some milliseconds before.
+    assert_eq!(after.until_s, 60.0);
+}

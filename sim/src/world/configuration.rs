@@ -216,10 +216,10 @@ impl World<'_> {
 
     /// What is written down is another: a control plane pushes it, a file is read at the next start.
     pub(super) fn configuration_changed(&mut self) {
-        self.end_splits();
+        let now = self.now();
+        self.end_splits(now);
         self.written.version += 1;
         self.versions.push(self.written.clone());
-        let now = self.now();
         self.recorder.configuration_changed(now);
         if self.strategy.configuration == Configuration::Xds {
             self.push_soon();

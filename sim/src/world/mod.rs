@@ -312,7 +312,7 @@ impl<'s> World<'s> {
         while !self.recorder.is_complete(end) {
             self.close_bucket();
         }
-        self.end_splits();
+        self.end_splits(end);
         progress(1.0);
         #[cfg(debug_assertions)]
         self.audit();

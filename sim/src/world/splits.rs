@@ -65,8 +65,7 @@ impl World<'_> {
                 continue;
             }
             let targets = self.targets(index);
-            let sum = |weight: fn(&Target) -> u32| f64::from(targets.iter().map(weight).sum::<u32>().max(1));
-            let (written, effective) = (sum(|t| t.written), sum(|t| t.effective));
+            let (written, effective) = (sum(&targets, |t| t.written), sum(&targets, |t| t.effective));
             let parts = targets.iter().map(|target| Part {
                 name: target.name.clone(),
                 configured: f64::from(target.written) / written,
@@ -107,15 +106,14 @@ impl World<'_> {
     }
 
     /// What is written down changes, or the run is over: the present period ends.
-    pub(super) fn end_splits(&mut self) {
-        let now = self.now();
+    pub(super) fn end_splits(&mut self, until: Nanos) {
         for at in 0..self.splits.len() {
             if self.splits[at].until.is_some() {
                 continue;
             }
             let split = &mut self.splits[at];
             let counts = &self.reached[split.index];
-            split.until = Some(now);
+            split.until = Some(until);
             for part in &mut split.parts {
                 part.requests = part.deployments.iter().map(|&d| counts[d] - split.before[d]).sum();
             }
@@ -127,5 +125,23 @@ impl World<'_> {
         let deployments = &self.services[service].deployments;
         let ready = |pod: &PodId| deployments.contains(&self.pods[pod.0 as usize].deployment) && self.is_ready(*pod);
         (0..self.pods.len() as u32).map(PodId).filter(ready).count() as u32
+    }
+}
+
+/// The sum of the targets' weights, to divide by. Two names with many addresses can go beyond what a weight can be.
+fn sum(targets: &[Target], weight: fn(&Target) -> u32) -> f64 {
+    targets.iter().map(|target| u64::from(weight(target))).sum::<u64>().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_weights_have_a_sum() {
+        let target = || Target { name: String::new(), services: Vec::new(), written: 0, effective: u32::MAX };
+        let targets = [target(), target()];
+        assert_eq!(sum(&targets, |t| t.effective), 2.0 * f64::from(u32::MAX));
+        assert_eq!(sum(&targets, |t| t.written), 1.0);
     }
 }
