@@ -158,6 +158,21 @@ fn lists_come_from_the_balancer_and_from_dns_when_it_and_the_servers_are_lost() 
 }
 
 #[test]
+fn servers_report_by_what_they_were_made_from() {
+    // At 1 s `server` is rolled to what `wide` is, so all three are as busy as each other: 100/s · 0.2 s / 3 of 100 places.
+    // Of one place they would be full, and in the list once where `wide` is 19 times.
+    let wide = "[[deployment]]\nname = \"wide\"\nservice_time = { constant = \"200ms\" }\nconcurrency = 100\n";
+    let balancer = "[[deployment]]\nname = \"balancer\"\n[lookaside]\ndeployment = \"balancer\"\nload_aware = true\n";
+    let rollout = event("1s", "rollout = { deployment = \"server\", template = \"wide\" }");
+    let more = client("grpclb", "").replace("round_robin", "weighted_round_robin") + wide + balancer + &rollout;
+    let base = BASE.replace("[\"server\"]", "[\"server\", \"wide\"]");
+    let base = base.replacen("replicas = 2\n", "replicas = 2\nconcurrency = 1\n", 1);
+    let s = &common::run(&(base + &more)).strategies[0];
+    let got = received(s, "wide-0", 200..400);
+    assert!(got.abs_diff(667) < 60, "a third of 100/s for 20 s: {got}");
+}
+
+#[test]
 fn a_client_without_a_balancer_waits_ten_seconds_and_goes_by_dns() {
     let balancer = "[[deployment]]\nname = \"balancer\"\n[lookaside]\ndeployment = \"balancer\"\n";
     let more = scale("1s", "balancer", 0) + &event("5s", "restart = { deployment = \"client\" }");

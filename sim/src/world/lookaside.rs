@@ -107,11 +107,10 @@ impl World<'_> {
         let Some(config) = self.lookaside.config else { return };
         let mut reports = Vec::new();
         for (index, pod) in self.pods.iter().enumerate() {
-            let deployment = &self.deployments[pod.deployment];
-            if deployment.role == Role::Server && matches!(pod.phase, Phase::Running | Phase::Stopping) {
+            if pod.role == Role::Server && matches!(pod.phase, Phase::Running | Phase::Stopping) {
                 let in_flight = f64::from(pod.busy) + pod.queue.len() as f64;
                 // A queue says that it is full, not how full: else a backlog would keep it off the list long after.
-                let busy = (in_flight / f64::from(deployment.spec.concurrency)).min(1.0);
+                let busy = (in_flight / f64::from(pod.template.concurrency)).min(1.0);
                 reports.push((PodId(index as u32), busy));
             }
         }
