@@ -56,8 +56,8 @@ impl Check<'_> {
     /// The strategy under which the most pods ever exist, and how many that are; `None` if it cannot be told.
     fn most_pods(&self) -> Option<(u64, &Strategy)> {
         let pods = self.pods()?;
-        let clients: u64 = self.calling()?.into_iter().map(|i| pods[i].ever).sum();
-        let called = self.called()?;
+        let (calling, called) = (self.calling()?, self.called()?);
+        let clients: u64 = calling.iter().map(|&i| pods[i].ever).sum();
         let without_proxy = clients + called.iter().map(|&i| pods[i].ever).sum::<u64>();
 
         let mut most: Option<(u64, &Strategy)> = None;
@@ -67,8 +67,8 @@ impl Check<'_> {
                 continue;
             }
             let default = Proxy::default();
-            let proxy = self.deployment(&strategy.proxy.as_ref().unwrap_or(&default).deployment).map(|i| pods[i]);
-            let proxies = match (strategy.balancer, proxy) {
+            let proxy = self.deployment(&strategy.proxy.as_ref().unwrap_or(&default).deployment);
+            let proxies = match (strategy.balancer, proxy.map(|i| pods[i])) {
                 (Balancer::KubeProxy | Balancer::Client, _) => 0,
                 (Balancer::Ingress, Some(proxy)) => proxy.ever,
                 (Balancer::Sidecar, Some(proxy)) => clients + proxy.again_in_clients,
@@ -76,16 +76,29 @@ impl Check<'_> {
                 (Balancer::Mesh, Some(proxy)) => without_proxy + proxy.again_in_mesh,
                 (_, None) => continue,
             };
-            let balancers = match strategy.lookaside(self.scenario) {
-                Some(lookaside) => self.deployment(&lookaside.deployment).map_or(0, |i| pods[i].ever),
-                None => 0,
-            };
-            let total = without_proxy + proxies + balancers;
+            let mut support = self.supporting(i, strategy);
+            // One that has other work too is counted with that.
+            let is_proxy = |i: &usize| strategy.balancer.has_proxy() && proxy == Some(*i);
+            support.retain(|i| !calling.contains(i) && !called.contains(i) && !is_proxy(i));
+            let total = without_proxy + proxies + support.iter().map(|&i| pods[i].ever).sum::<u64>();
             if most.is_none_or(|(pods, _)| total > pods) {
                 most = Some((total, strategy));
             }
         }
         most
+    }
+
+    /// The balancers and limit services that are asked under the strategy of this index, each once. A route in doubt asks
+    /// nobody.
+    fn supporting(&self, index: usize, strategy: &Strategy) -> Vec<usize> {
+        let sound = |i: &usize| self.sound(&format!("strategy.{index}.route.{i}"));
+        let routes = (0..strategy.routes.len()).filter(sound).map(|i| &strategy.routes[i]);
+        let limits = routes.filter_map(|route| Some(&route.rate_limit.as_ref()?.global.as_ref()?.service));
+        let balancer = strategy.lookaside(self.scenario).map(|lookaside| &lookaside.deployment);
+        let mut supporting: Vec<usize> = limits.chain(balancer).filter_map(|name| self.deployment(name)).collect();
+        supporting.sort_unstable();
+        supporting.dedup();
+        supporting
     }
 
     /// The deployments that answer.
@@ -245,6 +258,27 @@ mod tests {
         let strategies = "strategy = [{ name = 'x', balancer = 'client', client = { resolver = 'grpclb' } }]\n";
         let errors = crate::parse("x.toml", &format!("{start}{strategies}")).expect_err("too many");
         assert!(errors.to_string().contains("113 pods"), "20 + 90 + 3: {errors}");
+    }
+
+    #[test]
+    fn limit_services_count_once_where_a_route_asks_them() {
+        let limiter = "deployment = [{ name = \"limiter\", replicas = 4 }, ";
+        let start = START.replace("deployment = [", limiter);
+        let route = |name: &str, limit: &str| {
+            format!("{{ name = '{name}', clusters = [{{ name = 'server' }}], rate_limit = {{ {limit} }} }}")
+        };
+        let global = "global = { service = 'limiter', requests_per_unit = 1, unit = 'second' }";
+        let local = "local = { max_tokens = 1, fill_interval = '1s' }";
+        for (balancer, first, pods) in [
+            ("client", local, "110 pods"),   // 20 + 90
+            ("client", global, "114 pods"),  // and 4
+            ("ingress", global, "119 pods"), // and 5
+        ] {
+            let routes = [route("a", first), route("b", first)].join(", ");
+            let strategy = format!("strategy = [{{ name = 'x', balancer = '{balancer}', route = [{routes}] }}]\n");
+            let errors = crate::parse("x.toml", &format!("{start}{strategy}")).expect_err("too many");
+            assert!(errors.to_string().contains(pods), "{balancer}, {first}: {errors}");
+        }
     }
 
     #[test]
