@@ -15,7 +15,7 @@ use lb_core::channel::{Input, ResolvedAddress};
 use reports::record::Learnt;
 use scenarios::{Discovery, Strategy};
 
-use super::callers::{Caller, Name};
+use super::callers::Caller;
 use super::deployments::Role;
 use super::names::{Target, set_member};
 use super::places::Hop;
@@ -135,7 +135,7 @@ impl World<'_> {
         self.queue.at(now + wait, Event::ControlPlane(step, self.control_plane.life));
     }
 
-    /// So many hops to or from the control plane, which is on some other node.
+    /// So many hops to or from the control plane or a DNS server, which are on some other node.
     pub(super) fn hops(&self, n: u64) -> Nanos {
         Nanos(self.places.latency(Hop::SameZone).0 * n)
     }
@@ -250,7 +250,7 @@ impl World<'_> {
     /// A watch has something to say of a pod, if there is one.
     pub(super) fn notify_control_plane(&mut self, pod: PodId) {
         let plane = &self.control_plane;
-        if plane.in_use && plane.config.discovery == Discovery::Watch && plane.back_at <= self.now() {
+        if plane.in_use && plane.config.discovery == Discovery::Watch && !self.control_plane_is_out() {
             self.queue.after(self.lanes.hops[Hop::SameZone as usize], Event::Observe(pod, plane.life));
         }
     }
@@ -332,22 +332,21 @@ impl World<'_> {
         if sent.as_ref() == Some(&list) || self.withholds(caller) {
             return;
         }
-        let weighted = |&(pod, weight): &(PodId, u32)| {
-            let resolved = self.resolved(pod);
-            ResolvedAddress { weight: resolved.weight.saturating_mul(weight), ..resolved }
-        };
-        let addresses = list.iter().map(weighted).collect();
+        self.send_addresses(caller, &list, Hop::SameZone);
         self.control_plane.subscribers[index].sent = Some(list);
+    }
+
+    /// Sends a caller pods, each with what to count its weight by.
+    pub(super) fn send_addresses(&mut self, caller: Id<Caller>, list: &[(PodId, u32)], hop: Hop) {
+        let addresses = list.iter().map(|&(pod, n)| self.resolved_with_weight(pod, n)).collect();
         let push = self.pushes.insert(Push { caller, addresses });
-        self.queue.after(self.lanes.hops[Hop::SameZone as usize], Event::Pushed(push));
+        self.queue.after(self.lanes.hops[hop as usize], Event::Pushed(push));
     }
 
     /// go-control-plane's rule: a request that names fewer resources than there are gets no answer at all.
     fn withholds(&self, caller: Id<Caller>) -> bool {
-        let by_name = self
-            .callers
-            .get(caller)
-            .is_some_and(|caller| self.deployments[self.pods[caller.pod.0 as usize].deployment].role == Role::Client);
+        let is_client = |caller: &Caller| self.pods[caller.pod.0 as usize].role == Role::Client;
+        let by_name = self.callers.get(caller).is_some_and(is_client);
         self.control_plane.config.withhold_until_all_named && by_name && self.scenario.called().len() > 1
     }
 
@@ -368,13 +367,8 @@ impl World<'_> {
     }
 
     pub(super) fn subscribed(&mut self, id: Id<Caller>) {
-        let Some(caller) = self.callers.get(id) else { return };
-        let services = match caller.name {
-            Name::Headless(service) => vec![(service, 1)],
-            Name::Weighted(list) => self.weighted[list].clone(),
-            Name::ClusterIp(_) | Name::Fixed(_) => return, // checked: their addresses are known beforehand
-        };
-        if self.now() < self.control_plane.back_at {
+        let Some(services) = self.callers.get(id).and_then(|caller| self.services_of(caller.name)) else { return };
+        if self.control_plane_is_out() {
             self.queue.after(self.lanes.hops[Hop::SameZone as usize], Event::StreamBroken(id));
             return;
         }

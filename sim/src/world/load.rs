@@ -1,7 +1,6 @@
 //! Client applications: they send requests and wait for answers.
 
 use lb_core::Nanos;
-use lb_core::channel::ChannelConfig;
 use scenarios::{Arrivals, Balancer, ConnectionUse, Load, ReachedBy};
 
 use super::callers::{Caller, Name};
@@ -49,7 +48,7 @@ impl<'s> World<'s> {
             let id = ClientId(self.clients.len() as u32);
             let to = self.service(&spec.to);
             let shared = spec.connection == ConnectionUse::Shared && self.pods[pod.0 as usize].routing.is_none();
-            let caller = if shared { self.channel_to(pod, to, &self.strategy.client) } else { Id::NONE };
+            let caller = if shared { self.channel_to(pod, to) } else { Id::NONE };
             self.clients.push(Client {
                 pod,
                 load: load as u32,
@@ -102,14 +101,14 @@ impl<'s> World<'s> {
     }
 
     /// The channel of a client's pod to what it calls for a service, made if it is the first.
-    fn channel_to(&mut self, pod: PodId, service: usize, config: &ChannelConfig) -> Id<Caller> {
+    fn channel_to(&mut self, pod: PodId, service: usize) -> Id<Caller> {
         let name = self.client_target(pod, service);
         let known = self.pods[pod.0 as usize].channels.iter().copied();
         let of_name = |id: &Id<Caller>| self.callers.get(*id).is_some_and(|c| c.name == name);
         if let Some(caller) = known.map(|(_, caller)| caller).find(of_name) {
             return caller;
         }
-        let caller = self.new_caller(pod, name, config);
+        let caller = self.new_caller(pod, name, &self.strategy.client);
         self.pods[pod.0 as usize].channels.push((service, caller));
         self.start_caller(caller);
         caller

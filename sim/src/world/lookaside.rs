@@ -11,12 +11,10 @@
 use std::collections::VecDeque;
 
 use lb_core::Nanos;
-use lb_core::channel::ResolvedAddress;
 use reports::record::Learnt;
 use scenarios::{Scenario, Strategy};
 
-use super::callers::{Caller, Name};
-use super::control_plane::Push;
+use super::callers::Caller;
 use super::deployments::Role;
 use super::names::set_member;
 use super::places::Hop;
@@ -160,22 +158,15 @@ impl World<'_> {
         }
         let Some(to) = self.callers.get(caller).filter(|_| sent.as_ref() != Some(&list)).map(|c| c.pod) else { return };
         // Named n times or once with n times the weight is the same to the client.
-        let entry = |&(pod, n): &(PodId, u32)| {
-            let resolved = self.resolved(pod);
-            ResolvedAddress { weight: resolved.weight.saturating_mul(n), ..resolved }
-        };
-        let addresses = list.iter().map(entry).collect();
+        self.send_addresses(caller, &list, self.hop_between(balancer, to));
         self.lookaside.streams[index].sent = Some(list);
-        let hop = self.hop_between(balancer, to);
-        let push = self.pushes.insert(Push { caller, addresses });
-        self.queue.after(self.lanes.hops[hop as usize], Event::Pushed(push));
     }
 
     /// A client looks for a balancer: a look-up, a connection of two round trips, and the request.
     pub(super) fn ask_balancer(&mut self, id: Id<Caller>) {
         let Some(from) = self.callers.get(id).map(|c| c.pod) else { return };
         let now = self.now();
-        let look_up = self.places.latency(Hop::SameZone) + self.places.latency(Hop::SameZone);
+        let look_up = self.hops(2);
         let (balancers, _) =
             if self.dns_is_out() { Default::default() } else { self.cached_records(self.lookaside.service) };
         if balancers.is_empty() {
@@ -193,11 +184,7 @@ impl World<'_> {
     pub(super) fn balancer_asked(&mut self, id: Id<Caller>) {
         let Some(caller) = self.callers.get(id) else { return };
         let Some(balancer) = caller.asked else { return };
-        let services = match caller.name {
-            Name::Headless(service) => vec![(service, 1)],
-            Name::Weighted(list) => self.weighted[list].clone(),
-            Name::ClusterIp(_) | Name::Fixed(_) => return, // checked: their addresses are known beforehand
-        };
+        let Some(services) = self.services_of(caller.name) else { return };
         if matches!(self.pods[balancer.0 as usize].phase, Phase::Running | Phase::Stopping) {
             self.lookaside.streams.push(Stream { caller: id, balancer, services, sent: None });
             self.send_list(self.lookaside.streams.len() - 1);

@@ -127,15 +127,29 @@ impl World<'_> {
     pub(super) fn backend(&mut self, service: usize) -> Option<PodId> {
         let rules = &self.services[service].rules;
         let ready = rules.ready().count();
-        let from: Vec<PodId> =
-            if ready > 0 { rules.ready().collect() } else { rules.serving_and_terminating().collect() };
-        if from.is_empty() { None } else { Some(from[below(&mut self.names_stream, from.len())]) }
+        if ready > 0 {
+            return rules.ready().nth(below(&mut self.names_stream, ready));
+        }
+        let serving = rules.serving_and_terminating().count();
+        if serving == 0 {
+            return None;
+        }
+        rules.serving_and_terminating().nth(below(&mut self.names_stream, serving))
     }
 
     /// How callers come to know of a pod.
     pub(super) fn learnt_by(&self, pod: PodId) -> Learnt {
-        let role = self.deployments[self.pods[pod.0 as usize].deployment].role;
-        learnt(self.strategy, role)
+        learnt(self.strategy, self.pods[pod.0 as usize].role)
+    }
+
+    /// The services that a name stands for, each with the weight of its addresses; `None` where the address is known
+    /// beforehand, and nobody subscribes to it (checked).
+    pub(super) fn services_of(&self, name: Name) -> Option<Vec<(usize, u32)>> {
+        match name {
+            Name::Headless(service) => Some(vec![(service, 1)]),
+            Name::Weighted(list) => Some(self.weighted[list].clone()),
+            Name::ClusterIp(_) | Name::Fixed(_) => None,
+        }
     }
 
     /// A channel asks for its name.
@@ -165,7 +179,7 @@ impl World<'_> {
                 let address = ResolvedAddress::new(self.services[service].address.clone());
                 (Resolution { addresses: vec![address], ttl }, Hop::SameZone)
             }
-            Name::Headless(service) => (self.headless_answer(service), Hop::SameZone),
+            Name::Headless(service) => (self.headless_answer(service, 1), Hop::SameZone),
             Name::Weighted(list) => (self.weighted_answer(list), Hop::SameZone),
         };
         if let Some(caller) = self.callers.get_mut(id) {
@@ -178,12 +192,8 @@ impl World<'_> {
     fn weighted_answer(&mut self, list: usize) -> Resolution {
         let mut all = Resolution { addresses: Vec::new(), ttl: Nanos::NEVER };
         for (service, weight) in self.weighted[list].clone() {
-            let Resolution { addresses, ttl } = self.headless_answer(service);
-            let weighted = |resolved: ResolvedAddress| ResolvedAddress {
-                weight: resolved.weight.saturating_mul(weight),
-                ..resolved
-            };
-            all.addresses.extend(addresses.into_iter().map(weighted));
+            let Resolution { addresses, ttl } = self.headless_answer(service, weight);
+            all.addresses.extend(addresses);
             all.ttl = all.ttl.min(ttl);
         }
         all
@@ -200,7 +210,7 @@ impl World<'_> {
         service.cached.clone().unwrap_or_default()
     }
 
-    fn headless_answer(&mut self, service: usize) -> Resolution {
+    fn headless_answer(&mut self, service: usize, weight: u32) -> Resolution {
         let now = self.queue.now();
         let dns = &self.scenario.dns;
         let (mut pods, end) = self.cached_records(service);
@@ -209,13 +219,13 @@ impl World<'_> {
         }
         // A cached answer carries what is left of its TTL.
         let ttl = if dns.cache == Nanos::ZERO { dns.ttl } else { end.since(now).min(dns.ttl) };
-        Resolution { addresses: pods.into_iter().map(|pod| self.resolved(pod)).collect(), ttl }
+        Resolution { addresses: pods.into_iter().map(|pod| self.resolved_with_weight(pod, weight)).collect(), ttl }
     }
 
-    /// A pod as a resolver gives it.
-    pub(super) fn resolved(&self, pod: PodId) -> ResolvedAddress {
+    /// A pod as a resolver gives it, with `n` times its weight.
+    pub(super) fn resolved_with_weight(&self, pod: PodId, n: u32) -> ResolvedAddress {
         let pod = &self.pods[pod.0 as usize];
-        ResolvedAddress::new(pod.address.clone()).with_weight(pod.template.weight)
+        ResolvedAddress::new(pod.address.clone()).with_weight(pod.template.weight.saturating_mul(n))
     }
 
     pub(super) fn dns_answer(&mut self, id: Id<Caller>) {

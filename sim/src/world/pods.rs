@@ -282,10 +282,10 @@ impl World<'_> {
                 if self.pods[id.0 as usize].routing.is_some() {
                     return;
                 }
-                let proxy = self.strategy.proxy.clone().unwrap_or_default();
+                let config = self.balancer_channel();
                 for service in self.scenario.called() {
                     let service = self.service(&service.name);
-                    let caller = self.new_caller(id, Name::Headless(service), &proxy.channel());
+                    let caller = self.new_caller(id, Name::Headless(service), &config);
                     self.pods[id.0 as usize].channels.push((service, caller));
                     self.start_caller(caller);
                 }
@@ -324,12 +324,12 @@ impl World<'_> {
     /// client process, and one that has not begun to listen, ends at once.
     pub(super) fn terminate(&mut self, id: PodId) {
         let now = self.now();
-        let Pod { deployment, node, phase, .. } = self.pods[id.0 as usize];
+        let Pod { deployment, node, role, phase, .. } = self.pods[id.0 as usize];
         self.forget(id);
         self.pods[id.0 as usize].moments.deleted.get_or_insert(now);
         // In a zone that is cut off it lives on until its kubelet hears of this.
         let heard = self.back_at(node);
-        let at_once = self.deployments[deployment].role == Role::Client || phase == Phase::Starting;
+        let at_once = role == Role::Client || phase == Phase::Starting;
         if at_once && heard == now {
             self.remove_pod(id);
             return;

@@ -184,10 +184,9 @@ impl World<'_> {
 
     /// The readiness of a zone's pods has changed with its nodes'.
     fn announce_zone(&mut self, zone: u32) {
-        let clients = |pod: PodId| self.deployments[self.pods[pod.0 as usize].deployment].role == Role::Client;
         let of_zone = |&id: &PodId| {
             let pod = &self.pods[id.0 as usize];
-            self.places.zone(pod.node) == zone && pod.moments.removed.is_none() && !clients(id)
+            self.places.zone(pod.node) == zone && pod.moments.removed.is_none() && pod.role != Role::Client
         };
         let pods: Vec<PodId> = (0..self.pods.len() as u32).map(PodId).filter(of_zone).collect();
         for pod in pods {
