@@ -49,8 +49,8 @@ pub(crate) struct Routing {
     pub(super) channels: Vec<(String, Id<Caller>)>,
     /// The same by the router's index of the cluster; none where a route leads to a cluster not heard of.
     pub(super) clusters: Vec<Id<Caller>>,
-    /// Channels to limit services, each with the service.
-    pub(super) limiters: Vec<(usize, Id<Caller>)>,
+    /// The channel to each limit service.
+    pub(super) limiters: Vec<(String, Id<Caller>)>,
     pub(super) stream: Stream,
     /// Of the routes it goes by; none before the first come.
     pub(super) version: Option<u32>,
@@ -123,17 +123,16 @@ impl World<'_> {
             }
             self.start_caller(caller);
         }
-        let services: Vec<String> = limit_services(&written.routes).map(str::to_owned).collect();
-        for service in services {
-            let service = self.service(&service);
-            let known = self.pods[pod.0 as usize].routing.as_ref().is_some_and(|r| r.limiter(service).is_some());
+        for service in limit_services(&written.routes) {
+            let routing = self.pods[pod.0 as usize].routing.as_ref();
+            let known = routing.is_some_and(|routing| !channel_of(&routing.limiters, service).is_none());
             if !known {
                 // Envoy's cluster for it is an ordinary one: its name is looked up as those of the servers are.
                 let policy = PolicyConfig::RoundRobin(Default::default());
                 let config = ChannelConfig { policy, resolver: self.balancer_channel().resolver, ..Default::default() };
-                let caller = self.new_caller(pod, Name::Headless(service), &config);
+                let caller = self.new_caller(pod, Name::Headless(self.service(service)), &config);
                 if let Some(routing) = &mut self.pods[pod.0 as usize].routing {
-                    routing.limiters.push((service, caller));
+                    routing.limiters.push((service.to_owned(), caller));
                 }
                 self.start_caller(caller);
             }
@@ -142,7 +141,7 @@ impl World<'_> {
 
     fn has_channel(&self, pod: PodId, cluster: &str) -> bool {
         let routing = self.pods[pod.0 as usize].routing.as_ref();
-        routing.is_some_and(|routing| routing.channels.iter().any(|(name, _)| name == cluster))
+        routing.is_some_and(|routing| !channel_of(&routing.channels, cluster).is_none())
     }
 
     /// A balancer gets the routes of a version, and what has waited for them goes on.
@@ -296,19 +295,18 @@ impl Routing {
 
     /// Finds the channels of the router's clusters, which may be more than before.
     fn map_clusters(&mut self) {
-        let channel =
-            |name: &str| self.channels.iter().find(|(known, _)| known == name).map_or(Id::NONE, |(_, id)| *id);
-        self.clusters = self.router.clusters().iter().map(|name| channel(name)).collect();
-    }
-
-    pub(super) fn limiter(&self, service: usize) -> Option<Id<Caller>> {
-        self.limiters.iter().find(|(of, _)| *of == service).map(|(_, caller)| *caller)
+        self.clusters = self.router.clusters().iter().map(|name| channel_of(&self.channels, name)).collect();
     }
 
     /// All of its channels.
     pub(super) fn channels(&self) -> impl Iterator<Item = Id<Caller>> {
         self.channels.iter().map(|(_, caller)| *caller).chain(self.limiters.iter().map(|(_, caller)| *caller))
     }
+}
+
+/// The channel to what has this name, if there is one.
+pub(super) fn channel_of(channels: &[(String, Id<Caller>)], name: &str) -> Id<Caller> {
+    channels.iter().find(|(known, _)| known == name).map_or(Id::NONE, |(_, caller)| *caller)
 }
 
 /// The deployments that answer questions about rate limits.

@@ -228,8 +228,8 @@ pub(crate) struct World<'s> {
     routed: Slab<Routed>,
     /// Endpoints of clusters that are more than a service: services with the weight of their addresses.
     weighted: Vec<Vec<(usize, u32)>>,
-    /// What limit services have counted, by route.
-    limits: Vec<(String, RateLimitService)>,
+    /// What limit services have counted, by route; nothing before the first question.
+    limits: Vec<Option<RateLimitService>>,
     /// Requests that reached servers, by route and deployment.
     reached: Vec<Vec<u64>>,
     splits: Vec<Split>,
@@ -276,7 +276,7 @@ impl<'s> World<'s> {
             pushed_version: 0,
             routed: Slab::new(),
             weighted: Vec::new(),
-            limits: Vec::new(),
+            limits: vec![None; strategy.routes.len()],
             reached: vec![vec![0; scenario.deployments.len()]; strategy.routes.len()],
             splits: Vec::new(),
             delivery: strategy.delivery.as_ref().map(Controller::new),

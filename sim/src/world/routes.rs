@@ -11,7 +11,7 @@ use lb_core::route::{Attempts, ClusterId, Fault, Pushback, RequestInfo, RetryDec
 
 use super::callers::Caller;
 use super::calls::{Call, End, Phase};
-use super::configuration::Routing;
+use super::configuration::{Routing, channel_of};
 use super::load::ClientId;
 use super::{Event, PodId, World};
 use crate::engine::Id;
@@ -58,7 +58,8 @@ impl World<'_> {
         let now = self.queue.now();
         let Some(call) = self.calls.get_mut(id) else { return };
         let load = self.clients[call.client.index()].load as usize;
-        let Some(Routing { router, stream, version, waiting, .. }) = self.pods[pod.0 as usize].routing.as_deref_mut()
+        let Some(Routing { router, limiters, stream, version, waiting, .. }) =
+            self.pods[pod.0 as usize].routing.as_deref_mut()
         else {
             return;
         };
@@ -78,21 +79,16 @@ impl World<'_> {
             self.recorder.interventions.rate_limited += 1;
             return self.end_routed(id, End::RateLimited(status.code));
         }
-        match found.limit().and_then(|limit| limit.global()).map(|global| (global.service.clone(), global.timeout)) {
-            Some((service, timeout)) => self.ask_for_leave(id, &service, timeout),
+        match found.limit().and_then(|limit| limit.global()) {
+            Some(global) => {
+                let (limiter, timeout) = (channel_of(limiters, &global.service), global.timeout);
+                self.call_for(id, limiter, LIMIT_STAGE, Some(timeout));
+            }
             None => self.inject_fault(id),
         }
     }
 
-    /// Sends the question to the limit service.
-    fn ask_for_leave(&mut self, id: Id<Call>, service: &str, timeout: Nanos) {
-        let service = self.service(service);
-        let Some(pod) = self.routed_of(id).map(|r| r.pod) else { return };
-        let limiter = self.pods[pod.0 as usize].routing.as_ref().and_then(|r| r.limiter(service)).unwrap_or(Id::NONE);
-        self.call_for(id, limiter, LIMIT_STAGE, Some(timeout));
-    }
-
-    /// Its answer: leave, no leave, or nothing in time.
+    /// The limit service's answer: leave, no leave, or nothing in time.
     fn answered_on_leave(&mut self, id: Id<Call>, answer: Option<Limit>) {
         let Some((pod, route)) = self.routed_of(id).map(|r| (r.pod, r.route)) else { return };
         let Some(routing) = self.pods[pod.0 as usize].routing.as_deref() else { return };
@@ -284,23 +280,18 @@ impl World<'_> {
     /// The limit service has worked on a question: whether there is leave, by its counts of all who ask.
     pub(super) fn decide_on_leave(&mut self, id: Id<Call>) {
         let now = self.queue.now();
-        let Some(routed) = self.calls.get(id).and_then(|c| self.routed_of(c.parent)) else {
+        let Some((pod, route)) = self.calls.get(id).and_then(|c| self.routed_of(c.parent)).map(|r| (r.pod, r.route))
+        else {
             return self.respond(id, End::Cancelled);
         };
-        let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref() else { return };
-        let route = routing.router.get(routed.route);
-        let Some(global) = route.limit().and_then(|limit| limit.global()) else { return self.respond(id, End::Ok) };
-        // The replicas of a limit service share their counts (Redis), which outlive them.
-        let at = match self.limits.iter().position(|(name, _)| *name == *route.name()) {
-            Some(at) => at,
-            None => {
-                let service = RateLimitService::new(global.requests_per_unit, global.unit);
-                self.limits.push((route.name().to_owned(), service));
-                self.limits.len() - 1
-            }
-        };
-        let name = route.name().to_owned();
-        let end = match self.limits[at].1.should_rate_limit(now, &name, 1) {
+        let Some(routing) = self.pods[pod.0 as usize].routing.as_deref() else { return };
+        let found = routing.router.get(route);
+        let Some(global) = found.limit().and_then(|limit| limit.global()) else { return self.respond(id, End::Ok) };
+        // The replicas of a limit service share their counts (Redis), which outlive them. Routes keep their order, so the
+        // index means the same to all who ask.
+        let counts = self.limits[route.index()]
+            .get_or_insert_with(|| RateLimitService::new(global.requests_per_unit, global.unit));
+        let end = match counts.should_rate_limit(now, found.name(), 1) {
             Limit::Ok { .. } => End::Ok,
             Limit::OverLimit => End::OverLimit,
         };
