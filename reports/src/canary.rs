@@ -45,6 +45,15 @@ pub fn requests_to_detect(share: f64, usual: f64, worse: f64) -> Option<u64> {
     None
 }
 
+/// After how many requests to the service a deployment's errors are told from those of the service's others, by what both
+/// got: (requests, of these failed). `None` if either got none, or as [`requests_to_detect`] has it.
+#[must_use]
+pub fn told_after(own: (u64, u64), rest: (u64, u64)) -> Option<u64> {
+    let rate = |(requests, failed): (u64, u64)| (requests > 0).then(|| failed as f64 / requests as f64);
+    let share = own.0 as f64 / (own.0 as f64 + rest.0 as f64);
+    requests_to_detect(share, rate(rest)?, rate(own)?)
+}
+
 /// Smallest n from `from` on with P(Bin(n, p) ≥ k) ≥ 0.95. It grows with n, and fewer than k never do.
 fn enough(k: u64, p: f64, from: u64) -> Option<u64> {
     let holds = |n: u64| at_least(n, p, k) >= 1.0 - RISK;
@@ -108,6 +117,13 @@ mod tests {
         // A tenth of the requests fail at a tenth of the traffic: ln 0.05 / ln 0.99 = 298.07.
         assert_eq!(requests_to_detect(0.1, 0.0, 0.1), Some(299));
         assert_eq!(requests_to_detect(1.0, 0.0, 1.0), Some(1));
+    }
+
+    #[test]
+    fn it_is_told_by_what_both_got() {
+        assert_eq!(told_after((25, 25), (75, 0)), Some(11));
+        assert_eq!(told_after((0, 0), (75, 0)), None);
+        assert_eq!(told_after((25, 25), (0, 0)), None);
     }
 
     #[test]

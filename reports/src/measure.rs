@@ -5,7 +5,7 @@
 //! buckets that lie wholly inside it, so a window that begins inside a bucket leaves that bucket out rather than counting
 //! what happened before. Pods are those that existed at some time in it.
 
-use crate::canary::requests_to_detect;
+use crate::canary::told_after;
 use crate::number::short;
 use crate::record::{
     DeploymentRecord, Latency, LoadRecord, PodRecord, Requests, Role, SplitPart, StrategyRecord, Times,
@@ -347,11 +347,7 @@ fn of_deployments(s: &StrategyRecord, window: Window, what: &Measure) -> Option<
                 let others = s.deployments.iter().filter(|o| o.service == *service && o.name != *name);
                 others.fold((0u64, 0u64), |(n, failed), o| (n + requests_of(o), failed + failed_of(o)))
             };
-            let found = selected.iter().filter_map(|d| {
-                let (own, own_failed, (rest, rest_failed)) = (requests_of(d), failed_of(d), others(d));
-                let usual = error_rate(rest_failed, rest)?;
-                requests_to_detect(own as f64 / (own + rest) as f64, usual, error_rate(own_failed, own)?)
-            });
+            let found = selected.iter().filter_map(|d| told_after((requests_of(d), failed_of(d)), others(d)));
             found.min().map(|n| n as f64)
         }
         // The one that is found first.

@@ -351,6 +351,22 @@ pub struct PodRecord {
     pub removed_s: Option<f64>,
 }
 
+impl PodRecord {
+    /// The moments after its creation in their order, up to its first request.
+    pub(crate) fn moments(&self) -> [Option<f64>; 8] {
+        [
+            self.started_s,
+            self.ready_s,
+            self.endpoint_slice_s,
+            self.published_s,
+            self.resolvable_s,
+            self.resolved_s,
+            self.connected_s,
+            self.first_request_s,
+        ]
+    }
+}
+
 /// What balancers did to requests besides passing them on, over the whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Interventions {

@@ -6,7 +6,7 @@ use lb_core::Nanos;
 use reports::measure::{Measure, Pods, measure};
 use reports::record::{
     self, ConfigurationRecord, DeploymentLatency, DeploymentRecord, EventRecord, ExpectationRecord, Hops, Latency,
-    LoadRecord, PodRecord, Quantile, RECORD_VERSION, RunRecord, SplitPart, SplitRecord, StrategyRecord, Times,
+    LoadRecord, PodRecord, Quantile, RECORD_VERSION, RunRecord, SplitPart, SplitRecord, StrategyRecord,
 };
 use scenarios::{Expect, Load, Metric, PodSet, Scenario};
 
@@ -189,13 +189,8 @@ fn deployments(
     for record in &mut records {
         let (all, failed) = of_service[&record.service];
         record.share = if all == 0 { 0.0 } else { record.requests as f64 / all as f64 };
-        let others = all - record.requests;
-        if others > 0
-            && let Some(rate) = record.error_rate
-        {
-            let usual = (failed - record.failed) as f64 / others as f64;
-            record.detect_requests = reports::canary::requests_to_detect(record.share, usual, rate);
-        }
+        let rest = (all - record.requests, failed - record.failed);
+        record.detect_requests = reports::canary::told_after((record.requests, record.failed), rest);
     }
     records
 }
@@ -203,8 +198,7 @@ fn deployments(
 /// The record of a run from its strategies'.
 pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec<StrategyRecord>) -> RunRecord {
     let timeline = scenario.timeline().into_iter();
-    let expectations = scenario.expectations.iter().map(|expect| expectation(scenario, expect, &strategies)).collect();
-    RunRecord {
+    let mut record = RunRecord {
         version: RECORD_VERSION,
         scenario: options.name.clone(),
         title: scenario.title.clone(),
@@ -219,20 +213,14 @@ pub(crate) fn run_record(scenario: &Scenario, options: &Options, strategies: Vec
         reproduce: options.reproduce.clone(),
         events: timeline.map(|(at, label)| EventRecord { at_s: at.as_secs_f64(), label }).collect(),
         strategies,
-        expectations,
+        expectations: Vec::new(),
         replications: None,
-    }
+    };
+    record.expectations = scenario.expectations.iter().map(|expect| expectation(scenario, expect, &record)).collect();
+    record
 }
 
-fn times(scenario: &Scenario) -> Times {
-    Times {
-        duration_s: scenario.duration.as_secs_f64(),
-        interval_s: scenario.interval.as_secs_f64(),
-        warm_up_s: scenario.warm_up.as_secs_f64(),
-    }
-}
-
-fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecord]) -> ExpectationRecord {
+fn expectation(scenario: &Scenario, expect: &Expect, record: &RunRecord) -> ExpectationRecord {
     let of_callers = Metric::named(&expect.metric).is_some_and(|metric| metric.of_callers);
     let meant = || match of_callers {
         true => scenario.calling(),
@@ -252,8 +240,8 @@ fn expectation(scenario: &Scenario, expect: &Expect, strategies: &[StrategyRecor
         until_s: expect.until.map(|t| t.as_secs_f64()),
     };
     let value = |name: &str| {
-        let strategy = strategies.iter().find(|s| s.name == name)?;
-        measure(strategy, times(scenario), &what)
+        let strategy = record.strategies.iter().find(|s| s.name == name)?;
+        measure(strategy, record.times(), &what)
     };
     let measured = match &expect.against {
         None => value(&expect.strategy),

@@ -81,16 +81,7 @@ pub(super) fn figure(record: &RunRecord, s: &StrategyRecord) -> Option<Figure> {
 }
 
 fn way<'a>(record: &RunRecord, s: &StrategyRecord, pod: &'a PodRecord) -> Way<'a> {
-    let mut moments = [
-        pod.started_s,
-        pod.ready_s,
-        pod.endpoint_slice_s,
-        pod.published_s,
-        pod.resolvable_s,
-        pod.resolved_s,
-        pod.connected_s,
-        pod.first_request_s,
-    ];
+    let mut moments: [Option<f64>; STAGES] = pod.moments();
     // What came after the first request was no step towards it: a sidecar serves its own pod before it is ready.
     for moment in &mut moments {
         *moment = moment.filter(|at| pod.first_request_s.is_none_or(|first| *at <= first));

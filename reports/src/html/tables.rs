@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{escape, keep_units};
 use crate::number::{count, percent, plural, short, sig5};
-use crate::record::{ExpectationRecord, PodRecord, Role, RunRecord, StrategyRecord};
+use crate::record::{ExpectationRecord, Role, RunRecord, StrategyRecord};
 use crate::summary::{COLUMNS, cells, gaps, warm_up, words};
 use crate::verdict::sentence_case;
 
@@ -146,7 +146,7 @@ pub(super) fn pods(s: &StrategyRecord, most: usize) -> String {
             count(pod.requests),
             percent(pod.share)
         );
-        for moment in moments(pod) {
+        for moment in [Some(pod.created_s)].into_iter().chain(pod.moments()).chain([pod.removed_s]) {
             let _ = write!(body, "<td class=\"n\">{}</td>", moment.map_or_else(|| "–".to_owned(), moment_text));
         }
         body.push_str("</tr>\n");
@@ -175,21 +175,6 @@ pub(super) fn pods(s: &StrategyRecord, most: usize) -> String {
          <tbody>\n{body}</tbody></table>"
     );
     scroll(&format!("Pods under {}", s.name), &table) + &cut
-}
-
-fn moments(pod: &PodRecord) -> [Option<f64>; 10] {
-    [
-        Some(pod.created_s),
-        pod.started_s,
-        pod.ready_s,
-        pod.endpoint_slice_s,
-        pod.published_s,
-        pod.resolvable_s,
-        pod.resolved_s,
-        pod.connected_s,
-        pod.first_request_s,
-        pod.removed_s,
-    ]
 }
 
 fn moment_text(seconds: f64) -> String {
