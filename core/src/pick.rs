@@ -77,6 +77,12 @@ impl Asks {
         }
     }
 
+    /// Whether there is nothing to do.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        !self.exit_idle && self.count == 0
+    }
+
     /// Whom to probe.
     #[inline]
     pub fn probes(&self) -> &[EndpointId] {

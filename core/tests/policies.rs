@@ -249,7 +249,7 @@ impl World {
     fn new(config: &PolicyConfig, seed: u64) -> Self {
         Self {
             laws: laws(config),
-            keeps_draining: config.keeps_draining(),
+            keeps_draining: config.needs().session,
             policy: config.build(),
             control: Xoshiro256PlusPlus::seed_from_u64(seed),
             requests: Xoshiro256PlusPlus::seed_from_u64(!seed),

@@ -191,7 +191,7 @@ impl Channel {
             free_to_connect: Vec::new(),
             endpoints: EndpointSet::default(),
             local: Arc::default(),
-            keeps_draining: config.policy.keeps_draining(),
+            keeps_draining: config.policy.needs().session,
             names: Names::Pending,
             outputs: VecDeque::new(),
         }

@@ -35,9 +35,40 @@ pub(super) trait Settings {
         None
     }
 
-    /// Whether it has a use for endpoints that drain; others are not told of them.
-    fn keeps_draining(&self) -> bool {
-        self.child().is_some_and(PolicyConfig::keeps_draining)
+    /// What it needs of its host.
+    fn needs(&self) -> Needs {
+        self.child().map_or_else(Needs::default, PolicyConfig::needs)
+    }
+
+    /// The header that it wants requests to be hashed by.
+    fn request_hash_header(&self) -> Option<&str> {
+        self.child().and_then(PolicyConfig::request_hash_header)
+    }
+}
+
+/// What a policy needs of its host besides connections. A host that knows may save itself the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// [`PickContext::hash`](crate::PickContext::hash). One request may wait while another is sent.
+    pub hash: bool,
+    /// [`PickContext::session`](crate::PickContext::session), likewise; and endpoints that drain, which others are not told of.
+    pub session: bool,
+    /// [`Outcome::load`](crate::Outcome::load).
+    pub load: bool,
+    /// [`EndpointSet::local`](crate::EndpointSet::local).
+    pub local: bool,
+}
+
+impl Needs {
+    /// What either needs.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            hash: self.hash | other.hash,
+            session: self.session | other.session,
+            load: self.load | other.load,
+            local: self.local | other.local,
+        }
     }
 }
 
@@ -163,9 +194,15 @@ impl PolicyConfig {
         self.settings().child()
     }
 
-    /// Whether it has a use for [endpoints that drain](crate::Endpoint::draining); others are not told of them.
-    pub fn keeps_draining(&self) -> bool {
-        self.settings().keeps_draining()
+    /// What it needs of its host besides connections.
+    pub fn needs(&self) -> Needs {
+        self.settings().needs()
+    }
+
+    /// The header whose value, hashed by [`hash_of`](crate::route::hash_of), is to be a request's
+    /// [hash](crate::PickContext::hash) where no route says otherwise (gRFC A76 `requestHashHeader`).
+    pub fn request_hash_header(&self) -> Option<&str> {
+        self.settings().request_hash_header()
     }
 }
 

@@ -42,7 +42,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
-use super::config::Settings;
+use super::config::{Needs, Settings};
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::Shared;
 use super::{Picker, Policy};
@@ -61,6 +61,10 @@ pub struct MaglevConfig {
 impl Settings for MaglevConfig {
     fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(Maglev { table_size: self.table_size }))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { hash: true, ..Needs::default() }
     }
 }
 

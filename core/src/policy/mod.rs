@@ -32,7 +32,7 @@ pub mod random;
 pub mod round_robin;
 pub mod weighted_round_robin;
 
-pub use config::{PolicyConfig, Rule};
+pub use config::{Needs, PolicyConfig, Rule};
 
 use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 

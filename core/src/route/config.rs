@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultConfig;
+use super::hash::HashPolicyConfig;
 use super::retry::RetryConfig;
 use crate::Nanos;
 use crate::limit::RateLimitConfig;
@@ -33,6 +34,10 @@ pub struct RouteConfig {
     /// How many requests are let through.
     #[serde(default)]
     pub rate_limit: Option<RateLimitConfig>,
+    /// Which requests belong together, for policies that go by a hash. None by default: `ring_hash` and `maglev` then draw one
+    /// at random for each request.
+    #[serde(default)]
+    pub hash_policy: Vec<HashPolicyConfig>,
 }
 
 /// Which requests a route is for. Everything given must hold.
@@ -123,6 +128,9 @@ impl RouteConfig {
         }
         if let Some(limit) = &self.rate_limit {
             problems.part("rate_limit", limit.problems());
+        }
+        for (i, rule) in self.hash_policy.iter().enumerate() {
+            problems.part(&format!("hash_policy.{i}"), rule.problems());
         }
         problems.0
     }

@@ -43,6 +43,7 @@
 mod config;
 mod draw;
 pub mod fault;
+mod hash;
 mod matcher;
 pub mod retry;
 mod split;
@@ -56,6 +57,7 @@ use crate::{Nanos, Status};
 
 pub use config::{ClusterWeight, HeaderMatch, MatchConfig, RouteConfig};
 pub use fault::{Fault, FaultConfig, FaultInjector};
+pub use hash::{HashPolicyConfig, hash_of};
 pub use retry::{Attempts, Pushback, RetryConfig, RetryDecision, RetryPolicy, Why};
 
 use matcher::Matcher;
@@ -216,6 +218,7 @@ pub struct Route {
     retry: Option<RetryPolicy>,
     fault: Option<FaultInjector>,
     limit: Option<RateLimit>,
+    hash_policy: Box<[HashPolicyConfig]>,
 }
 
 impl Route {
@@ -233,7 +236,8 @@ impl Route {
             None => RateLimit::new(c),
         });
         let (name, matcher) = (config.name.as_str().into(), Matcher::new(&config.matches));
-        Self { name, matcher, split, timeout: config.timeout, retry, fault, limit }
+        let hash_policy = config.hash_policy.as_slice().into();
+        Self { name, matcher, split, timeout: config.timeout, retry, fault, limit, hash_policy }
     }
 
     /// The route's name.
@@ -259,6 +263,11 @@ impl Route {
     /// How many requests are let through.
     pub fn limit(&self) -> Option<&RateLimit> {
         self.limit.as_ref()
+    }
+
+    /// What hashing policies go by for a request that comes from the address `source`; none if no rule finds anything.
+    pub fn hash(&self, request: &RequestInfo<'_>, source: &str) -> Option<u64> {
+        hash::hash(&self.hash_policy, request, source)
     }
 
     /// The cluster of one request, drawn by weight.
