@@ -9,6 +9,7 @@ mod common;
 use std::fmt::Write as _;
 
 use common::{parse, pods_of, simulate, sum};
+use lb_core::PolicyConfig;
 use proptest::prelude::*;
 use reports::record::{LoadRecord, PodRecord, Role, RunRecord, StrategyRecord};
 use scenarios::{Load, Scenario};
@@ -70,16 +71,16 @@ fn ages(age: &'static str, grace: &'static str) -> impl Strategy<Value = String>
     ]
 }
 
-fn policy() -> impl Strategy<Value = &'static str> {
-    of(&[
+/// Every policy there is, some with other settings or around others.
+fn policy() -> impl Strategy<Value = String> {
+    let settings = of(&[
         "'pick_first'",
         "{ pick_first = { shuffle_address_list = true, connection_attempt_delay = '100ms' } }",
-        "'random'",
-        "'round_robin'",
-        "'weighted_round_robin'",
-        "'least_request'",
         "{ least_request = { choice_count = 3, with_replacement = false } }",
-    ])
+        "{ circuit_breaker = { max_requests = 3, max_pending_requests = 1, child_policy = 'least_request' } }",
+    ]);
+    let named = prop::sample::select(PolicyConfig::NAMES).prop_map(|name| format!("'{name}'"));
+    prop_oneof![settings.prop_map(str::to_owned), named]
 }
 
 fn resolver() -> impl Strategy<Value = &'static str> {
@@ -137,7 +138,7 @@ fn routing() -> impl Strategy<Value = (&'static str, String)> {
     let cluster = of(&[
         "",
         "[[strategy.cluster]]\nname = 'v1'\npolicy = 'random'\n\
-         endpoints = [{ service = 'v1', weight = 3 }, { service = 'v2' }]\n",
+         endpoints = [{ service = 'v1', weight = 3 }, { service = 'v2', priority = 1 }]\n",
     ]);
     let plan = of(&["", "", "analysis = { max_error_rate = 0.2, max_p99 = '50ms', min_requests = 5 }"]);
     let delivery = prop::option::of((of(&["1ms", "20ms", "150ms"]), plan)).prop_map(|delivery| {
@@ -185,11 +186,12 @@ fn route(name: &'static str, matches: impl Strategy<Value = &'static str>) -> im
          global = { service = 'limiter', requests_per_unit = 500, unit = 'second', timeout = '2ms', \
          failure_mode_deny = true }\n",
     ]);
-    (matches, 1u32..4, 0u32..4, timeout, (retry, fault, limit)).prop_map(
-        move |(matches, v1, v2, timeout, (retry, fault, limit))| {
+    let hash = of(&["", "hash_policy = [{ header = 'x-user' }, { source_ip = true }]\n"]);
+    (matches, 1u32..4, 0u32..4, timeout, (retry, fault, limit, hash)).prop_map(
+        move |(matches, v1, v2, timeout, (retry, fault, limit, hash))| {
             format!(
                 "[[strategy.route]]\nname = '{name}'\n{matches}{timeout}clusters = [{{ name = 'v1', weight = {v1} }}, \
-                 {{ name = 'v2', weight = {v2} }}]\n{retry}{fault}{limit}"
+                 {{ name = 'v2', weight = {v2} }}]\n{hash}{retry}{fault}{limit}"
             )
         },
     )
@@ -201,8 +203,8 @@ fn xds() -> impl Strategy<Value = String> {
     let discovery = of(&["'watch'", "{ poll = '1ms' }", "{ poll = '70ms' }", "{ poll = '1h' }"]);
     let interval = of(&["1ms", "50ms", "1h"]);
     let plane = (discovery, any::<bool>(), interval, time(), any::<bool>());
-    (policy(), resolver, plane, any::<bool>()).prop_map(
-        |(policy, resolver, (discovery, checks, interval, delay, withhold), health)| {
+    (policy(), resolver, plane, any::<bool>(), any::<bool>()).prop_map(
+        |(policy, resolver, (discovery, checks, interval, delay, withhold), health, failover)| {
             let interval = if checks && discovery == "'watch'" {
                 format!("health_check_interval = '{interval}'\n")
             } else {
@@ -211,7 +213,8 @@ fn xds() -> impl Strategy<Value = String> {
             format!(
                 "[[strategy]]\nname = 'xds'\nbalancer = 'client'\n[strategy.client]\npolicy = {policy}\n\
                  resolver = {resolver}\nhealth_check = {health}\n[strategy.control_plane]\ndiscovery = {discovery}\n\
-                 health_check = {checks}\n{interval}push_delay = '{delay}'\nwithhold_until_all_named = {withhold}\n"
+                 health_check = {checks}\n{interval}push_delay = '{delay}'\nwithhold_until_all_named = {withhold}\n\
+                 locality_failover = {failover}\nlocality_weights = {{ zone-0 = 3 }}\n"
             )
         },
     )
@@ -281,7 +284,12 @@ fn load(routed: bool) -> impl Strategy<Value = String> {
     let deadline = key("deadline", of(&["60us", "150us", "3ms", "25ms", "300ms"]));
     // A channel per request has no routes.
     let connection = if routed { of(&["shared"]).boxed() } else { of(&["shared", "per_request"]).boxed() };
-    let header = of(&["", "headers = { x-tester = 'yes' }\n"]);
+    let header = of(&[
+        "",
+        "headers = { x-tester = 'yes' }\n",
+        "keys = { header = 'x-user', population = 9, zipf = 1.0 }\n",
+        "keys = { header = 'x-tester', population = 300 }\n",
+    ]);
     (requests, deadline, connection, header).prop_map(|(requests, deadline, connection, header)| {
         format!("from = 'client'\nto = 'server'\n{requests}\nconnection = '{connection}'\n{header}{deadline}")
     })
@@ -348,6 +356,7 @@ fn scenario_with(routed: bool) -> impl Strategy<Value = String> {
                  timeout = '{timeout}'\n[endpoint_slices]\ndelay = '{slices}'\n\
                  [kube_proxy]\nsync_period = '{sync}'\n\
                  [[deployment]]\nname = 'server'\nreplicas = {servers}\n{server}\
+                 load_report = {{ period = '20ms', min_reporting_interval = '5ms' }}\n\
                  [[deployment]]\nname = 'canary'\nreplicas = {canaries}\n{canary}\
                  [[deployment]]\nname = 'proxy'\nreplicas = {proxies}\n{proxy}\
                  [[deployment]]\nname = 'limiter'\n{limiter}\

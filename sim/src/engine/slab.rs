@@ -18,6 +18,11 @@ impl<T> Id<T> {
     pub(crate) fn is_none(self) -> bool {
         self.index == u32::MAX
     }
+
+    /// Its place, which others have before and after it; no two at a time.
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
+    }
 }
 
 impl<T> Clone for Id<T> {

@@ -9,6 +9,9 @@ use scenarios::ServiceTime;
 use super::exponential::exp1;
 use super::stream::{Stream, unit, unit_below_one};
 
+/// Tells the number that a key is drawn by from those for work and luck.
+const KEY: u64 = 0x6b65_7920_6f66_2069;
+
 /// The work of a request, decided when it is sent: a number from which each pod on its way derives its own part, so
 /// that the work is the same whichever pod gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,11 @@ impl Work {
     pub(crate) fn luck(self, stage: u8, attempt: u8) -> f64 {
         // Another number than its work's, so that long requests fail no more often than short ones.
         unit_below_one(&mut SplitMix64::seed_from_u64(!self.0 ^ (u64::from(stage) << 56) ^ (u64::from(attempt) << 48)))
+    }
+
+    /// Uniform in [0, 1), the same wherever it is asked for: whom the request is for.
+    pub(crate) fn key(self) -> f64 {
+        unit_below_one(&mut SplitMix64::seed_from_u64(self.0.rotate_left(32) ^ KEY))
     }
 
     /// Time it takes at a pod `stage` steps along the way, at speed 1.

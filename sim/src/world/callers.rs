@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use lb_core::channel::{Channel, ChannelConfig, Input, KeepaliveConfig, Output, Resolution, ResolverConfig};
-use lb_core::{Context, Nanos, Pick, PickContext, Picker};
+use lb_core::policy::Needs;
+use lb_core::{Address, Asks, Context, EndpointId, LoadReport, Nanos, Pick, PickContext, Picker};
 
 use super::calls::{Call, End};
 use super::connections::{Connection, Connections};
@@ -57,6 +58,21 @@ pub(crate) struct Caller {
     pub(super) asks_balancer: bool,
     /// It watches the health of what it is connected to.
     pub(super) checks_health: bool,
+    /// What its policy needs to know.
+    pub(super) needs: Needs,
+    /// The header by which its policy wants requests to be hashed where no route says otherwise.
+    pub(super) hash_header: Option<Box<str>>,
+    /// What the last pick asked for.
+    asks: Asks,
+    /// Its channel is being told that a request waits.
+    waking: bool,
+}
+
+/// What a pick may look at of a request.
+#[derive(Default)]
+struct Request {
+    hash: Option<u64>,
+    session: Option<Address>,
 }
 
 impl Caller {
@@ -66,13 +82,44 @@ impl Caller {
         self.stale = true;
     }
 
-    /// Where a request goes, by the channel's present picker.
+    /// Where a request goes, by the channel's present picker; `pending` others wait.
     #[inline]
-    fn pick(&mut self, now: Nanos) -> Pick {
+    fn pick(&mut self, now: Nanos, request: &Request, pending: usize) -> Pick {
+        self.refresh(now);
+        let mut cx = PickContext::new(now, &mut self.stream);
+        cx.hash = request.hash;
+        cx.session = request.session.as_ref();
+        cx.pending = pending as u32;
+        let pick = self.picker.pick(&mut cx);
+        self.asks = cx.asks;
+        pick
+    }
+
+    /// Takes the channel's picker if it may be another.
+    #[inline]
+    fn refresh(&mut self, now: Nanos) {
         if std::mem::take(&mut self.stale) {
             self.picker = self.channel.picker(&mut Context::new(now, &mut self.stream));
         }
-        self.picker.pick(&mut PickContext::new(now, &mut self.stream))
+    }
+
+    /// The answer to a probe.
+    pub(super) fn probed(&mut self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
+        self.refresh(now);
+        self.picker.probed(endpoint, now, report);
+    }
+
+    pub(super) fn oob_reporting_period(&self) -> Option<Nanos> {
+        self.channel.oob_reporting_period()
+    }
+
+    pub(super) fn address(&self, endpoint: EndpointId) -> Option<&Address> {
+        self.channel.address(endpoint)
+    }
+
+    /// Whether one request may be sent while another waits.
+    fn tells_requests_apart(&self) -> bool {
+        self.needs.hash || self.needs.session
     }
 }
 
@@ -82,6 +129,11 @@ impl World<'_> {
         let mut stream = stream(self.seed, Purpose::Picks, self.callers_made);
         self.callers_made += 1;
         let mut channel = Channel::new(config);
+        let needs = config.policy.needs();
+        if needs.local {
+            let local = self.local(pod);
+            channel.handle(&mut Context::new(self.queue.now(), &mut stream), Input::Local(local));
+        }
         let picker = channel.picker(&mut Context::new(self.queue.now(), &mut stream));
         self.callers.insert(Caller {
             pod,
@@ -101,6 +153,10 @@ impl World<'_> {
             unanswered: 0,
             asks_balancer: matches!(config.resolver, ResolverConfig::Grpclb(_)),
             checks_health: config.health_check,
+            needs,
+            hash_header: config.policy.request_hash_header().map(Box::from),
+            asks: Asks::default(),
+            waking: false,
         })
     }
 
@@ -160,23 +216,28 @@ impl World<'_> {
         }
     }
 
-    /// Requests that wait are picked for again, in their order, until one has to go on waiting.
+    /// Requests that wait are picked for again, in their order; where all are alike, until one has to go on waiting.
     fn retry_waiting(&mut self, id: Id<Caller>) {
         let now = self.now();
-        while let Some(caller) = self.callers.get_mut(id) {
-            let Some(&call) = caller.waiting.front() else { return };
-            match caller.pick(now) {
-                Pick::Queue => return,
-                Pick::Endpoint(endpoint) => {
-                    caller.waiting.pop_front();
-                    let link = caller.links.get(endpoint.index()).copied().unwrap_or(Id::NONE);
-                    self.send(call, endpoint, link);
-                }
-                Pick::Fail(_) | Pick::Drop(_) => {
-                    caller.waiting.pop_front();
-                    self.fail_locally(call, End::NoEndpoint);
+        let (mut at, mut wake) = (0, false);
+        while let Some(&call) = self.callers.get(id).and_then(|c| c.waiting.get(at)) {
+            let request = self.request_of(id, call);
+            let Some(caller) = self.callers.get_mut(id) else { return };
+            let pick = caller.pick(now, &request, caller.waiting.len() - 1);
+            let (asks, alike) = (caller.asks, !caller.tells_requests_apart());
+            wake |= asks.exit_idle;
+            match pick {
+                Pick::Queue if alike => break,
+                Pick::Queue => at += 1,
+                pick => {
+                    caller.waiting.remove(at);
+                    self.follow(id, call, pick);
                 }
             }
+            self.send_probes(id, &asks);
+        }
+        if wake {
+            self.exit_idle(id);
         }
     }
 
@@ -184,27 +245,77 @@ impl World<'_> {
     #[inline]
     pub(super) fn pick_and_send(&mut self, id: Id<Caller>, call: Id<Call>) {
         let now = self.queue.now();
+        let request = self.request_of(id, call);
         let Some(caller) = self.callers.get_mut(id) else { return };
-        match caller.pick(now) {
+        let pick = caller.pick(now, &request, caller.waiting.len());
+        let asks = caller.asks;
+        if pick == Pick::Queue {
+            caller.waiting.push_back(call);
+            self.exit_idle(id);
+        } else {
+            self.follow(id, call, pick);
+            if asks.exit_idle {
+                self.exit_idle(id);
+            }
+        }
+        self.send_probes(id, &asks);
+    }
+
+    /// Does with a request what was picked, except wait.
+    #[inline]
+    fn follow(&mut self, id: Id<Caller>, call: Id<Call>, pick: Pick) {
+        match pick {
             Pick::Endpoint(endpoint) => {
-                let link = caller.links.get(endpoint.index()).copied().unwrap_or(Id::NONE);
+                let link = self.link(id, endpoint.index());
                 self.send(call, endpoint, link);
             }
-            Pick::Queue => {
-                caller.waiting.push_back(call);
-                self.tell(id, Input::Waiting);
-            }
-            Pick::Fail(_) | Pick::Drop(_) => self.fail_locally(call, End::NoEndpoint),
+            Pick::Drop(status) => self.fail_locally(call, End::TurnedAway(status.code)),
+            Pick::Fail(_) | Pick::Queue => self.fail_locally(call, End::NoEndpoint),
         }
     }
 
-    /// Tells the policy how a request ended.
+    /// A request waits, or a pick wants a connection that was not wanted before.
+    fn exit_idle(&mut self, id: Id<Caller>) {
+        // What waits is tried again after this, and may ask again for the same.
+        if self.callers.get_mut(id).is_none_or(|c| std::mem::replace(&mut c.waking, true)) {
+            return;
+        }
+        self.tell(id, Input::Waiting);
+        if let Some(caller) = self.callers.get_mut(id) {
+            caller.waking = false;
+        }
+    }
+
     #[inline]
-    pub(super) fn report_done(&mut self, id: Id<Caller>, call: &Call) {
+    fn send_probes(&mut self, id: Id<Caller>, asks: &Asks) {
+        for &endpoint in asks.probes() {
+            self.probe(id, endpoint);
+        }
+    }
+
+    /// What the caller's policy looks at of a request.
+    #[inline]
+    fn request_of(&mut self, id: Id<Caller>, call: Id<Call>) -> Request {
+        match self.callers.get(id).map(|c| c.needs) {
+            Some(needs) if needs.hash || needs.session => Request {
+                hash: if needs.hash { self.hash_for(id, call) } else { None },
+                session: if needs.session { self.session_for(call) } else { None },
+            },
+            _ => Request::default(),
+        }
+    }
+
+    /// Tells the policy how a request ended, and what its response said of the server's load.
+    #[inline]
+    pub(super) fn report_done(&mut self, id: Id<Caller>, call: &Call, load: Option<LoadReport>) {
         if let Some(caller) = self.callers.get(id) {
             let now = self.queue.now();
-            let outcome = lb_core::Outcome::new(call.end.code(), now.since(call.picked_at));
+            let outcome =
+                lb_core::Outcome { load, ..lb_core::Outcome::new(call.end.code(), now.since(call.picked_at)) };
             caller.picker.done(call.endpoint, now, &outcome);
+            if caller.needs.session && call.end == End::Ok {
+                self.bind_session(id, call, call.endpoint);
+            }
         }
     }
 

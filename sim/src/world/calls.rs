@@ -33,6 +33,8 @@ pub(crate) enum End {
     Deadline,
     /// Whoever it was made for has given up.
     Cancelled,
+    /// The policy turned it away on purpose: too many requests, too many failures.
+    TurnedAway(Code),
     /// No route is for it.
     NoRoute,
     /// Its route leads to a cluster that the balancer has not heard of.
@@ -58,7 +60,7 @@ impl End {
             }
             Self::Deadline => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
-            Self::Injected(code) | Self::RateLimited(code) | Self::LimitFailed(code) => code,
+            Self::TurnedAway(code) | Self::Injected(code) | Self::RateLimited(code) | Self::LimitFailed(code) => code,
             Self::OverLimit => Code::ResourceExhausted,
         }
     }
@@ -72,6 +74,7 @@ impl End {
             Self::NotServing => "not serving",
             Self::ConnectionClosed => "connection closed",
             Self::NoEndpoint => "no ready endpoint",
+            Self::TurnedAway(_) => "turned away by the policy",
             Self::Deadline => "deadline",
             Self::Cancelled => "cancelled",
             Self::NoRoute => "no matching route",
@@ -242,6 +245,12 @@ impl World<'_> {
         if pod.role == Role::Server {
             call.reached = Some(pod.deployment as u16);
         }
+        if self.needs.load {
+            let in_flight = pod.in_flight();
+            self.note_arrival(id, in_flight);
+        }
+        let Some(call) = self.calls.get_mut(id) else { return };
+        let pod = &mut self.pods[call.pod.0 as usize];
         if !pod.is_serving(now) {
             self.respond(id, End::NotServing);
         } else if pod.busy < pod.template.concurrency {
@@ -332,6 +341,9 @@ impl World<'_> {
     /// The pod sends the end of a call back.
     #[inline]
     pub(super) fn respond(&mut self, id: Id<Call>, end: End) {
+        if self.needs.load {
+            self.report_with(id, end);
+        }
         let Some(call) = self.calls.get_mut(id) else { return };
         call.phase = Phase::Returning;
         call.end = end;
@@ -397,6 +409,7 @@ impl World<'_> {
     pub(super) fn give_up(&mut self, id: Id<Call>, end: End) -> Option<Call> {
         let call = self.calls.get_mut(id).filter(|c| c.phase != Phase::Abandoned)?;
         let before = std::mem::replace(&mut call.phase, Phase::Abandoned);
+        let answered = before == Phase::Returning && call.end == end;
         call.end = end;
         let pod_still_has_it =
             matches!(before, Phase::Queued | Phase::Working) && self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
@@ -411,7 +424,8 @@ impl World<'_> {
             _ => {}
         }
         if !call.connection.is_none() {
-            self.report_done(call.caller, &call);
+            let load = if self.needs.load { self.take_report(id).filter(|_| answered) } else { None };
+            self.report_done(call.caller, &call, load);
             self.give_stream_back(call.connection);
         }
         Some(call)

@@ -4,11 +4,13 @@
 use lb_core::Nanos;
 use lb_core::PolicyConfig;
 use lb_core::channel::ChannelConfig;
+use lb_core::policy::Needs;
 use lb_core::route::{RouteConfig, Router};
-use scenarios::{Balancer, ClusterConfig, Configuration, Strategy};
+use scenarios::{Balancer, ClusterConfig, Configuration, ServiceWeight, Strategy};
 
 use super::callers::{Caller, Name};
 use super::calls::Call;
+use super::names;
 use super::pods::Phase as PodPhase;
 use super::{Event, PodId, World};
 use crate::engine::Id;
@@ -29,10 +31,10 @@ impl Written {
     }
 
     /// The services of a cluster, each with the weight of its addresses: those declared, or the service of that name.
-    pub(super) fn endpoints(&self, cluster: &str) -> Vec<(String, u32)> {
+    pub(super) fn endpoints(&self, cluster: &str) -> Vec<ServiceWeight> {
         match self.clusters.iter().find(|c| c.name == cluster) {
-            Some(c) => c.endpoints.iter().map(|e| (e.service.clone(), e.weight)).collect(),
-            None => vec![(cluster.to_owned(), 1)],
+            Some(c) => c.endpoints.clone(),
+            None => vec![ServiceWeight { service: cluster.to_owned(), weight: 1, priority: 0 }],
         }
     }
 
@@ -191,9 +193,14 @@ impl World<'_> {
 
     fn cluster_name(&mut self, written: &Written, cluster: &str) -> Name {
         let endpoints = written.endpoints(cluster);
-        let list: Vec<(usize, u32)> = endpoints.iter().map(|(name, weight)| (self.service(name), *weight)).collect();
+        let part = |e: &ServiceWeight| names::Part {
+            service: self.service(&e.service),
+            weight: e.weight,
+            priority: e.priority,
+        };
+        let list: Vec<names::Part> = endpoints.iter().map(part).collect();
         match list.as_slice() {
-            [(service, 1)] => Name::Headless(*service),
+            [names::Part { service, weight: 1, priority: 0 }] => Name::Headless(*service),
             _ => {
                 self.weighted.push(list);
                 Name::Weighted(self.weighted.len() - 1)
@@ -302,6 +309,14 @@ impl Routing {
     pub(super) fn channels(&self) -> impl Iterator<Item = Id<Caller>> {
         self.channels.iter().map(|(_, caller)| *caller).chain(self.limiters.iter().map(|(_, caller)| *caller))
     }
+}
+
+/// What the policies of a strategy need to know, whoever balances.
+pub(super) fn needs(strategy: &Strategy) -> Needs {
+    let proxy = strategy.proxy.as_ref().map(|proxy| &proxy.policy);
+    let clusters = strategy.clusters.iter().filter_map(|cluster| cluster.policy.as_ref());
+    let policies = [&strategy.client.policy].into_iter().chain(proxy).chain(clusters);
+    policies.fold(Needs::default(), |all, policy| all.or(policy.needs()))
 }
 
 /// The channel to what has this name, if there is one.

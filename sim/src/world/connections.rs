@@ -168,6 +168,7 @@ impl World<'_> {
         self.recorder.connection_opened();
         self.tell(caller, Input::Connected(name));
         self.watch_health(id);
+        self.watch_load(id);
         if early_goaway {
             self.goaway(id);
         }

@@ -9,15 +9,16 @@
 //! gRPC shares a stream among the channels of a process, and Envoy has one for everything.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use lb_core::Nanos;
 use lb_core::channel::{Input, ResolvedAddress};
+use lb_core::{Locality, Nanos};
 use reports::record::Learnt;
 use scenarios::{Discovery, Strategy};
 
 use super::callers::Caller;
 use super::deployments::Role;
-use super::names::{Target, set_member};
+use super::names::{Part, Target, set_member};
 use super::places::Hop;
 use super::pods::Phase;
 use super::{Event, PodId, World};
@@ -54,15 +55,26 @@ struct Served {
     known: Vec<PodId>,
     /// Those of them that callers are told.
     usable: Vec<PodId>,
+    /// Deleted, and serving: told to callers that bind sessions. Known by watch only.
+    draining: Vec<PodId>,
 }
 
 #[derive(Debug)]
 struct Subscriber {
     caller: Id<Caller>,
-    /// Services, each with the weight of its addresses.
-    services: Vec<(usize, u32)>,
+    services: Vec<Part>,
     /// What it was sent last.
-    sent: Option<Vec<(PodId, u32)>>,
+    sent: Option<Vec<Listed>>,
+}
+
+/// A pod in a subscriber's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Listed {
+    pod: PodId,
+    /// To count its weight by.
+    times: u32,
+    priority: u32,
+    draining: bool,
 }
 
 /// A list on its way to a caller.
@@ -219,7 +231,11 @@ impl World<'_> {
     }
 
     fn list_slices(&mut self) {
-        let served = |s: &super::Service| Served { known: s.slice.ready().collect(), usable: Vec::new() };
+        let served = |s: &super::Service| Served {
+            known: s.slice.ready().collect(),
+            usable: Vec::new(),
+            draining: s.slice.serving_and_terminating().collect(),
+        };
         self.control_plane.services = self.services.iter().map(served).collect();
     }
 
@@ -241,6 +257,12 @@ impl World<'_> {
             let stays = ready && (!checks || usable.contains(&pod));
             set_member(&mut usable, pod, stays);
             self.use_endpoints(service, usable);
+            let draining = self.services[service].slice.is_draining(pod);
+            let before = self.control_plane.services[service].draining.binary_search(&pod).is_ok();
+            if self.needs.session && draining != before {
+                set_member(&mut self.control_plane.services[service].draining, pod, draining);
+                self.push_soon();
+            }
         }
         if checks {
             self.plan(self.hops(CHECK), Step::Check);
@@ -325,20 +347,37 @@ impl World<'_> {
             return;
         }
         let Subscriber { caller, services, sent } = &self.control_plane.subscribers[index];
-        let usable = |service: usize| self.control_plane.services[service].usable.iter().copied();
-        let list: Vec<(PodId, u32)> =
-            services.iter().flat_map(|&(service, weight)| usable(service).map(move |pod| (pod, weight))).collect();
         let caller = *caller;
+        let Some(to) = self.callers.get(caller) else { return };
+        let zone_of = |pod: PodId| self.places.zone(self.pods[pod.0 as usize].node);
+        let from_zone = zone_of(to.pod);
+        let (sessions, failover) = (to.needs.session, self.control_plane.config.locality_failover);
+        let mut list = Vec::new();
+        for &Part { service, weight: times, priority } in services {
+            let Served { usable, draining, .. } = &self.control_plane.services[service];
+            let listed = |&pod: &PodId, draining| {
+                let farther = u32::from(failover && zone_of(pod) != from_zone);
+                Listed { pod, times, priority: priority.saturating_add(farther), draining }
+            };
+            list.extend(usable.iter().map(|pod| listed(pod, false)));
+            list.extend(draining.iter().filter(|_| sessions).map(|pod| listed(pod, true)));
+        }
         if sent.as_ref() == Some(&list) || self.withholds(caller) {
             return;
         }
-        self.send_addresses(caller, &list, Hop::SameZone);
+        let resolved = |l: &Listed| ResolvedAddress {
+            priority: l.priority,
+            draining: l.draining,
+            locality: Some(self.localities[zone_of(l.pod) as usize].clone()),
+            ..self.resolved_with_weight(l.pod, l.times)
+        };
+        let addresses = list.iter().map(resolved).collect();
+        self.send_addresses(caller, addresses, Hop::SameZone);
         self.control_plane.subscribers[index].sent = Some(list);
     }
 
-    /// Sends a caller pods, each with what to count its weight by.
-    pub(super) fn send_addresses(&mut self, caller: Id<Caller>, list: &[(PodId, u32)], hop: Hop) {
-        let addresses = list.iter().map(|&(pod, n)| self.resolved_with_weight(pod, n)).collect();
+    /// Sends a caller its list.
+    pub(super) fn send_addresses(&mut self, caller: Id<Caller>, addresses: Vec<ResolvedAddress>, hop: Hop) {
         let push = self.pushes.insert(Push { caller, addresses });
         self.queue.after(self.lanes.hops[hop as usize], Event::Pushed(push));
     }
@@ -421,6 +460,17 @@ impl World<'_> {
             }
         }
     }
+}
+
+/// The zones as a strategy's control plane tells of them.
+pub(super) fn localities(scenario: &scenarios::Scenario, strategy: &Strategy) -> Vec<Arc<Locality>> {
+    let config = strategy.control_plane.as_ref().unwrap_or(&scenario.control_plane);
+    let locality = |zone: u32| {
+        let name = scenarios::zone_name(zone);
+        let weight = config.locality_weights.get(&name).copied().unwrap_or(1);
+        Arc::new(Locality { zone: name.into(), weight })
+    };
+    (0..scenario.cluster.zones).map(locality).collect()
 }
 
 /// Hops until a health check reaches its pod: a connection of its own (two round trips), then the check itself.

@@ -54,6 +54,11 @@ impl EndpointSlice {
         self.find(pod).is_ok_and(|at| self.endpoints[at].ready)
     }
 
+    /// Whether it is deleted, and as good as before.
+    pub(super) fn is_draining(&self, pod: PodId) -> bool {
+        self.find(pod).is_ok_and(|at| self.endpoints[at].serving && self.endpoints[at].terminating)
+    }
+
     /// The endpoints that are ready.
     pub(super) fn ready(&self) -> impl Iterator<Item = PodId> {
         self.endpoints.iter().filter(|e| e.ready).map(|e| e.pod)

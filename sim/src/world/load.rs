@@ -1,6 +1,8 @@
 //! Client applications: they send requests and wait for answers.
 
-use lb_core::Nanos;
+use std::collections::BTreeMap;
+
+use lb_core::{Address, Nanos};
 use scenarios::{Arrivals, Balancer, ConnectionUse, Load, ReachedBy};
 
 use super::callers::{Caller, Name};
@@ -35,6 +37,8 @@ pub(crate) struct Client {
     outstanding: u32,
     workload: Stream,
     pub(super) stopped: bool,
+    /// Cookies of balancers that bind sessions: the endpoint of each key.
+    pub(super) sessions: BTreeMap<u32, Address>,
 }
 
 impl<'s> World<'s> {
@@ -57,6 +61,7 @@ impl<'s> World<'s> {
                 outstanding: 0,
                 workload: stream(self.seed, Purpose::Workload, u64::from(id.0)),
                 stopped: false,
+                sessions: BTreeMap::new(),
             });
             let first = if spec.open.is_some() { self.gap(id) } else { Nanos::ZERO };
             let now = self.now();
@@ -66,6 +71,10 @@ impl<'s> World<'s> {
 
     pub(super) fn client(&self, id: ClientId) -> &Client {
         &self.clients[id.0 as usize]
+    }
+
+    pub(super) fn client_mut(&mut self, id: ClientId) -> &mut Client {
+        &mut self.clients[id.0 as usize]
     }
 
     /// The load whose requests a client makes.

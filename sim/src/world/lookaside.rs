@@ -16,7 +16,7 @@ use scenarios::{Scenario, Strategy};
 
 use super::callers::Caller;
 use super::deployments::Role;
-use super::names::set_member;
+use super::names::{Part, set_member};
 use super::places::Hop;
 use super::pods::Phase;
 use super::{Event, PodId, World};
@@ -33,7 +33,7 @@ const MOST_ENTRIES: f64 = 20.0;
 struct Stream {
     caller: Id<Caller>,
     balancer: PodId,
-    services: Vec<(usize, u32)>,
+    services: Vec<Part>,
     /// Each server with its entries, as it was sent last.
     sent: Option<Vec<(PodId, u32)>>,
 }
@@ -152,13 +152,14 @@ impl World<'_> {
         let Stream { caller, balancer, services, sent } = &self.lookaside.streams[index];
         let (caller, balancer) = (*caller, *balancer);
         let mut list = Vec::new();
-        for &(service, weight) in services {
+        for &Part { service, weight, .. } in services {
             let known = self.lookaside.known[service].iter();
             list.extend(known.map(|pod| (*pod, self.entries(*pod).saturating_mul(weight))));
         }
         let Some(to) = self.callers.get(caller).filter(|_| sent.as_ref() != Some(&list)).map(|c| c.pod) else { return };
         // Named n times or once with n times the weight is the same to the client.
-        self.send_addresses(caller, &list, self.hop_between(balancer, to));
+        let addresses = list.iter().map(|&(pod, n)| self.resolved_with_weight(pod, n)).collect();
+        self.send_addresses(caller, addresses, self.hop_between(balancer, to));
         self.lookaside.streams[index].sent = Some(list);
     }
 

@@ -20,6 +20,9 @@
 //! * [`faults`]: outages, and pods that do not serve;
 //! * [`lookaside`]: balancers that clients ask for servers (grpclb);
 //! * [`mesh`]: sidecars in the servers' pods too;
+//! * [`requests`]: whom a request is for: keys, hashes, sessions;
+//! * [`load_reports`]: what servers say of their load;
+//! * [`peers`]: who a caller is among its like;
 //! * [`places`]: nodes, zones and the hops between them;
 //! * [`zones`]: a zone that is cut off, and when that is noticed;
 //! * [`recorder`] and [`tally`]: what is counted on the way.
@@ -40,21 +43,26 @@ mod endpoint_slices;
 mod failures;
 mod faults;
 mod load;
+mod load_reports;
 mod lookaside;
 mod mesh;
 mod names;
+mod peers;
 mod places;
 mod pods;
 mod recorder;
+mod requests;
 mod routes;
 mod splits;
 mod tally;
 mod zones;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lb_core::limit::RateLimitService;
-use lb_core::{Address, Nanos};
+use lb_core::policy::Needs;
+use lb_core::{Address, Locality, Nanos};
 use reports::record::Learnt;
 use scenarios::{Load, Scenario, Strategy};
 
@@ -63,18 +71,20 @@ use crate::random::{Purpose, Stream, stream};
 use autoscaler::Autoscaler;
 use callers::Caller;
 use calls::Call;
-use configuration::{Part, Written};
+use configuration::Written;
 use connections::Connection;
 use control_plane::{ControlPlane, Push, Step};
 use delivery::Controller;
 use deployments::Deployment;
 pub(crate) use deployments::Role;
 use load::{Client, ClientId};
+use load_reports::{Probe, Trailer};
 use lookaside::Lookaside;
 use names::Service;
 use places::{Hop, Places};
 use pods::Pod;
 pub(crate) use recorder::{Latencies, OfDeployment, Recorder};
+use requests::KeyShares;
 use routes::Routed;
 pub(crate) use splits::Split;
 pub(crate) use tally::Tally;
@@ -136,6 +146,12 @@ enum Event {
     Healthy(Id<Connection>),
     /// That it does not.
     Unhealthy(Id<Connection>),
+    /// A server's report of its load, apart from responses, reaches the caller.
+    LoadReport(Id<Connection>),
+    /// A probe reaches its server.
+    Probe(Id<Probe>),
+    /// The answer to a probe reaches the caller.
+    Probed(Id<Probe>),
     /// A pod may serve again.
     Recovered(PodId),
     /// The first packet of a connection reaches the other side.
@@ -227,7 +243,7 @@ pub(crate) struct World<'s> {
     pushed_version: u32,
     routed: Slab<Routed>,
     /// Endpoints of clusters that are more than a service: services with the weight of their addresses.
-    weighted: Vec<Vec<(usize, u32)>>,
+    weighted: Vec<Vec<names::Part>>,
     /// What limit services have counted, by route; nothing before the first question.
     limits: Vec<Option<RateLimitService>>,
     /// Requests that reached servers, by route and deployment.
@@ -239,6 +255,15 @@ pub(crate) struct World<'s> {
     control_plane: ControlPlane<'s>,
     lookaside: Lookaside<'s>,
     pushes: Slab<Push>,
+    probes: Slab<Probe>,
+    /// By the call's index, where somebody asks for load.
+    trailers: Vec<Trailer>,
+    /// What the policies of this strategy need to know.
+    needs: Needs,
+    /// By zone.
+    localities: Vec<Arc<Locality>>,
+    /// The keys of each load that has any.
+    keys: Vec<Option<KeyShares>>,
     recorder: Recorder,
 }
 
@@ -284,6 +309,11 @@ impl<'s> World<'s> {
             control_plane: ControlPlane::new(scenario, strategy),
             lookaside: Lookaside::new(scenario, strategy),
             pushes: Slab::new(),
+            probes: Slab::new(),
+            trailers: Vec::new(),
+            needs: configuration::needs(strategy),
+            localities: control_plane::localities(scenario, strategy),
+            keys: scenario.loads.iter().map(|load| load.keys.as_ref().map(KeyShares::new)).collect(),
             recorder: Recorder::new(scenario.interval, scenario.warm_up, scenario.loads.len()),
         };
         world.deploy();
@@ -344,6 +374,9 @@ impl<'s> World<'s> {
             Event::HealthWatch(connection) => self.health_watch(connection),
             Event::Healthy(connection) => self.health(connection, true),
             Event::Unhealthy(connection) => self.health(connection, false),
+            Event::LoadReport(connection) => self.reported(connection),
+            Event::Probe(probe) => self.probe_arrives(probe),
+            Event::Probed(probe) => self.probed(probe),
             Event::Recovered(pod) => self.recovered(pod),
             Event::Knock(connection) => self.knock(connection),
             Event::Refused(connection) => self.refused(connection),
@@ -367,8 +400,8 @@ impl<'s> World<'s> {
             Event::Timeline(index) => self.timeline(index),
             Event::Resume(call) => self.resume(call),
             Event::RouteTimeout(call) => self.route_timeout(call),
-            Event::ClustersConfigured(pod, version) => self.configured(pod, version, Part::Clusters),
-            Event::RoutesConfigured(pod, version) => self.configured(pod, version, Part::Routes),
+            Event::ClustersConfigured(pod, version) => self.configured(pod, version, configuration::Part::Clusters),
+            Event::RoutesConfigured(pod, version) => self.configured(pod, version, configuration::Part::Routes),
             Event::Deliver => self.deliver(),
         }
     }
@@ -411,7 +444,9 @@ impl<'s> World<'s> {
 }
 
 fn headers(load: &Load) -> Vec<(Box<str>, Box<str>)> {
-    load.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect()
+    let fixed = load.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+    // That of the key comes last: its value is another for each request.
+    fixed.chain(load.keys.iter().map(|keys| (keys.header.as_str().into(), "".into()))).collect()
 }
 
 /// A world at its end.

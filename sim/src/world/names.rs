@@ -38,6 +38,16 @@ pub(crate) enum Target {
     ClusterIp(usize),
 }
 
+/// A service as a part of what a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Which.
+    pub(super) service: usize,
+    /// Weight of each of its addresses.
+    pub(super) weight: u32,
+    pub(super) priority: u32,
+}
+
 /// A Kubernetes Service.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -142,11 +152,11 @@ impl World<'_> {
         learnt(self.strategy, self.pods[pod.0 as usize].role)
     }
 
-    /// The services that a name stands for, each with the weight of its addresses; `None` where the address is known
+    /// The services that a name stands for; `None` where the address is known
     /// beforehand, and nobody subscribes to it (checked).
-    pub(super) fn services_of(&self, name: Name) -> Option<Vec<(usize, u32)>> {
+    pub(super) fn services_of(&self, name: Name) -> Option<Vec<Part>> {
         match name {
-            Name::Headless(service) => Some(vec![(service, 1)]),
+            Name::Headless(service) => Some(vec![Part { service, weight: 1, priority: 0 }]),
             Name::Weighted(list) => Some(self.weighted[list].clone()),
             Name::ClusterIp(_) | Name::Fixed(_) => None,
         }
@@ -191,9 +201,9 @@ impl World<'_> {
     /// The answers for several names in one: as Envoy's STRICT_DNS has it, a name's weight is that of each of its addresses.
     fn weighted_answer(&mut self, list: usize) -> Resolution {
         let mut all = Resolution { addresses: Vec::new(), ttl: Nanos::NEVER };
-        for (service, weight) in self.weighted[list].clone() {
+        for Part { service, weight, priority } in self.weighted[list].clone() {
             let Resolution { addresses, ttl } = self.headless_answer(service, weight);
-            all.addresses.extend(addresses);
+            all.addresses.extend(addresses.into_iter().map(|a| ResolvedAddress { priority, ..a }));
             all.ttl = all.ttl.min(ttl);
         }
         all

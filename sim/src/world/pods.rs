@@ -10,6 +10,7 @@ use super::configuration::Routing;
 use super::connections::Connections;
 use super::deployments::{Deployment, Role};
 use super::failures::Degraded;
+use super::load_reports::Meter;
 use super::names::Target;
 use super::{Event, PodId, World};
 use crate::engine::Id;
@@ -73,7 +74,7 @@ pub(crate) struct Pod<'s> {
     pub(super) degraded: Option<Box<Degraded>>,
     /// NOT_SERVING until then, as far as gRPC's health service and its requests go.
     pub(super) unhealthy_until: Nanos,
-    /// Since when it works on so many, and the nanoseconds worked before, summed over requests, since that was last asked.
+    /// Since when it works on so many, and the nanoseconds worked before, summed over requests.
     busy_since: Nanos,
     busy_ns: u64,
     /// Those of each load after the warm-up, where there are several loads.
@@ -97,6 +98,10 @@ pub(crate) struct Pod<'s> {
     pub(super) channels: Vec<(usize, Id<Caller>)>,
     /// Jitter of its connections' age.
     pub(super) stream: Stream,
+    /// `busy_ns` when the autoscaler last asked.
+    busy_ns_taken: u64,
+    /// What it measures of its load, once it was asked.
+    pub(super) meter: Option<Box<Meter>>,
     pub(crate) series: Vec<u32>,
     /// Its own requests that were answered OK, if it is a client; issued after the warm-up.
     pub(crate) ok: u64,
@@ -117,17 +122,29 @@ impl Pod<'_> {
     /// It works on so many requests from now on.
     #[inline]
     pub(super) fn set_busy(&mut self, now: Nanos, busy: u32) {
-        // Wraps where nobody asks for ever; who asks does so every few seconds.
+        // Wraps after 584 years of one request; who asks goes by differences.
         let worked = u64::from(self.busy).wrapping_mul(now.since(self.busy_since).0);
         self.busy_ns = self.busy_ns.wrapping_add(worked);
         self.busy_since = now;
         self.busy = busy;
     }
 
-    /// Nanoseconds it has worked since this was last asked, summed over the requests it worked on at the same time.
-    pub(super) fn take_busy_ns(&mut self, now: Nanos) -> u64 {
+    /// Nanoseconds it has worked so far, summed over the requests it worked on at the same time.
+    pub(super) fn busy_ns(&mut self, now: Nanos) -> u64 {
         self.set_busy(now, self.busy);
-        std::mem::take(&mut self.busy_ns)
+        self.busy_ns
+    }
+
+    /// The same since this was last asked.
+    pub(super) fn take_busy_ns(&mut self, now: Nanos) -> u64 {
+        let busy = self.busy_ns(now);
+        busy.wrapping_sub(std::mem::replace(&mut self.busy_ns_taken, busy))
+    }
+
+    /// Requests that it works on or keeps waiting.
+    #[inline]
+    pub(super) fn in_flight(&self) -> u32 {
+        self.busy + self.queue.len() as u32
     }
 
     pub(super) fn close_bucket(&mut self) {
@@ -232,6 +249,8 @@ impl World<'_> {
             channels: Vec::new(),
             routing: None,
             stream,
+            busy_ns_taken: 0,
+            meter: None,
             requests: 0,
             bucket: 0,
             series: vec![0; self.recorder.buckets()],
@@ -242,6 +261,7 @@ impl World<'_> {
         if let Some(host) = host.filter(|_| is_inbound) {
             self.pods[host.0 as usize].entrance = id;
         }
+        self.tell_peers(deployment);
         if !initial {
             // A sidecar starts with the pod it comes with.
             let with = host.filter(|_| again.is_none());
@@ -382,6 +402,7 @@ impl World<'_> {
     pub(super) fn forget(&mut self, id: PodId) {
         let deployment = self.pods[id.0 as usize].deployment;
         self.deployments[deployment].pods.retain(|&p| p != id);
+        self.tell_peers(deployment);
     }
 
     /// A terminating pod leaves with its last connection, and after the sidecar before it.

@@ -28,6 +28,8 @@ pub(crate) struct Routed {
     cluster: ClusterId,
     pub(super) fault: Option<Fault>,
     pub(super) attempts: Option<Attempts>,
+    /// What hashing policies go by.
+    pub(super) hash: Option<u64>,
     step: Step,
 }
 
@@ -56,8 +58,12 @@ impl World<'_> {
     /// A request comes to a process with routes.
     pub(super) fn route(&mut self, pod: PodId, id: Id<Call>) {
         let now = self.queue.now();
+        self.write_key(id);
         let Some(call) = self.calls.get_mut(id) else { return };
-        let load = self.clients[call.client.index()].load as usize;
+        let client = &self.clients[call.client.index()];
+        let load = client.load as usize;
+        let source = &self.pods[client.pod.0 as usize].address;
+        let source = if self.needs.hash { source.as_str().to_owned() } else { String::new() };
         let Some(Routing { router, limiters, stream, version, waiting, .. }) =
             self.pods[pod.0 as usize].routing.as_deref_mut()
         else {
@@ -71,7 +77,9 @@ impl World<'_> {
         let found = router.get(route);
         let cluster = found.cluster(stream);
         let attempts = found.retry().map(|retry| retry.begin());
-        call.routed = self.routed.insert(Routed { pod, route, cluster, fault: None, attempts, step: Step::Asking });
+        let hash = if self.needs.hash { found.hash(&request, &source) } else { None };
+        call.routed =
+            self.routed.insert(Routed { pod, route, cluster, fault: None, attempts, hash, step: Step::Asking });
         if let Some(timeout) = found.timeout() {
             self.queue.at(now + timeout, Event::RouteTimeout(id));
         }

@@ -5,6 +5,7 @@
 
 use lb_core::Nanos;
 use lb_core::route::{ClusterWeight, RouteId};
+use scenarios::ServiceWeight;
 
 use super::calls::{Call, End};
 use super::{PodId, World};
@@ -90,7 +91,7 @@ impl World<'_> {
         let clusters = &self.written.routes[route].clusters;
         if let [only] = clusters.as_slice() {
             let endpoints = self.written.endpoints(&only.name).into_iter();
-            let target = |(name, written): (String, u32)| {
+            let target = |ServiceWeight { service: name, weight: written, .. }| {
                 let services = vec![self.service(&name)];
                 Target { effective: written.saturating_mul(self.addresses(services[0])), name, services, written }
             };
@@ -98,7 +99,7 @@ impl World<'_> {
         }
         let target = |cluster: &ClusterWeight| Target {
             name: cluster.name.clone(),
-            services: self.written.endpoints(&cluster.name).iter().map(|(name, _)| self.service(name)).collect(),
+            services: self.written.endpoints(&cluster.name).iter().map(|e| self.service(&e.service)).collect(),
             written: cluster.weight,
             effective: cluster.weight,
         };

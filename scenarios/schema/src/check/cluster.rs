@@ -20,6 +20,9 @@ const SHORTEST_SYNC: Nanos = Nanos::from_millis(10);
 /// Connections that do nothing but grow old are made anew 1000 times a second at most. Our choice.
 const SHORTEST_AGE: Nanos = Nanos::from_millis(1);
 
+/// A pod sums its load up 1000 times a second at most. Our choice.
+const SHORTEST_PERIOD: Nanos = Nanos::from_millis(1);
+
 impl Check<'_> {
     pub(super) fn cluster(&mut self) {
         let cluster = &self.scenario.cluster;
@@ -67,6 +70,11 @@ impl Check<'_> {
             let rule = "`error_code` is OK; an answer with that status is no error";
             self.problem(&at("error_code"), rule, "for pods that never fail leave out `error_rate`");
         }
+        let hint = "leave it out to get \"1s\"";
+        self.at_least(&at("load_report.period"), deployment.load_report.period, SHORTEST_PERIOD, hint);
+        let hint = "leave it out to get \"30s\"";
+        let interval = deployment.load_report.min_reporting_interval;
+        self.at_least(&at("load_report.min_reporting_interval"), interval, SHORTEST_PERIOD, hint);
         if let Some(warm_up) = &deployment.warm_up {
             let hint = "leave `warm_up` out for pods that are fast at once";
             self.positive(&at("warm_up.window"), warm_up.window, hint);

@@ -5,7 +5,7 @@ use lb_core::channel::ResolverConfig;
 
 use super::Check;
 use super::cluster::MOST_PODS;
-use crate::{Balancer, ControlPlane, Discovery, Event, Lookaside, Outage, Strategy};
+use crate::{Balancer, ControlPlane, Discovery, Event, Lookaside, Outage, Strategy, zone_name};
 
 /// Look-ups, health checks and queries without an answer come 1000 times a second at most. Our choice.
 const SHORTEST_INTERVAL: Nanos = Nanos::from_millis(1);
@@ -48,6 +48,18 @@ impl Check<'_> {
         if let Discovery::Poll(every) = plane.discovery {
             let hint = "for no loop at all write `discovery = \"watch\"`";
             self.at_least(&at("discovery.poll"), every, SHORTEST_INTERVAL, hint);
+        }
+        if self.sound("cluster.zones") {
+            let zones = self.scenario.cluster.zones;
+            for name in plane.locality_weights.keys() {
+                let number = name.strip_prefix("zone-").and_then(|number| number.parse().ok());
+                if !number.is_some_and(|zone: u32| zone < zones && zone_name(zone) == *name) {
+                    let rule = format!("there is no zone `{name}`");
+                    let hint =
+                        format!("`cluster.zones` is {zones}: they are zone-0 to zone-{}", zones.saturating_sub(1));
+                    self.problem(&at("locality_weights"), rule, hint);
+                }
+            }
         }
         let interval = at("health_check_interval");
         self.at_least(&interval, plane.health_check_interval, SHORTEST_INTERVAL, "leave it out to get \"10s\"");

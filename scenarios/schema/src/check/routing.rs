@@ -101,6 +101,9 @@ impl Check<'_> {
             // envoy.config.endpoint.v3.LbEndpoint load_balancing_weight: at least 1.
             let hint = "leave the service out if it shall get nothing";
             self.within(&format!("{path}.{i}.weight"), endpoint.weight, 1, 1_000_000, hint);
+            // envoy.config.endpoint.v3.LocalityLbEndpoints priority: at most 128.
+            let hint = "0 is used first, 1 when that is short of healthy endpoints";
+            self.within(&format!("{path}.{i}.priority"), endpoint.priority, 0, 128, hint);
         }
     }
 

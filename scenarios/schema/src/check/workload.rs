@@ -13,6 +13,9 @@ const HIGHEST_RATE_PER_S: f64 = 1e9;
 /// A closed loop whose deadlines pass starts the next batch at once, so 100,000 of them a second at most. Our choice.
 const SHORTEST_DEADLINE: Nanos = Nanos::from_micros(10);
 
+/// A table of 8 MB. Our choice.
+const MOST_KEYS: u32 = 1_000_000;
+
 impl Check<'_> {
     pub(super) fn loads(&mut self) {
         let loads = &self.scenario.loads;
@@ -64,11 +67,18 @@ impl Check<'_> {
             self.problem(&at("path"), rule, "a gRPC path is \"/package.Service/Method\"");
         }
         for name in load.headers.keys() {
-            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-            if name.is_empty() || !name.chars().all(inner) {
-                let rule = format!("`{name}` is not a header's name as gRPC has them");
-                self.problem(&at("headers"), rule, "write it with a-z, 0-9, `-`, `_` and `.` only");
+            self.header(&at("headers"), name);
+        }
+        if let Some(keys) = &load.keys {
+            self.header(&at("keys.header"), &keys.header);
+            if load.headers.contains_key(&keys.header) {
+                let rule = format!("`{}` is one of `headers` already, with one value for all requests", keys.header);
+                self.problem(&at("keys.header"), rule, "delete it there, or name another");
             }
+            let hint = "fewer keys show the same effects";
+            self.within(&at("keys.population"), keys.population, 1, MOST_KEYS, hint);
+            let hint = "0 makes all keys as frequent, 1 is Zipf's law";
+            self.within(&at("keys.zipf"), keys.zipf, 0.0, 10.0, hint);
         }
 
         let (closed, open) = (at("closed"), at("open"));
@@ -102,6 +112,15 @@ impl Check<'_> {
         if let Some(deadline) = load.deadline {
             let hint = "leave it out for requests that wait as long as it takes";
             self.at_least(&at("deadline"), deadline, SHORTEST_DEADLINE, hint);
+        }
+    }
+
+    /// A request header's name.
+    fn header(&mut self, path: &str, name: &str) {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || !name.chars().all(inner) {
+            let rule = format!("`{name}` is not a header's name as gRPC has them");
+            self.problem(path, rule, "write it with a-z, 0-9, `-`, `_` and `.` only");
         }
     }
 

@@ -1,5 +1,7 @@
 //! Where everything runs, and how the cluster tells of it: nodes, EndpointSlices, DNS, kube-proxy, control planes.
 
+use std::collections::BTreeMap;
+
 use lb_core::Nanos;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -148,6 +150,12 @@ pub struct ControlPlane {
     /// Answer a stream only when it has named every service there is, as go-control-plane's snapshot cache does with `ads`. A
     /// client that names the one it calls is then never answered if there are two. Proxies ask by wildcard and are.
     pub withhold_until_all_named: bool,
+    /// Share of the requests for each zone's endpoints, by the zone's name, "zone-0" and so on; 1 for those that are not named.
+    /// The policy `locality` goes by it. envoy.config.endpoint.v3.LocalityLbEndpoints `load_balancing_weight`.
+    pub locality_weights: BTreeMap<String, u32>,
+    /// Endpoints outside of a caller's zone get the next lower priority: the policy `priority` then leaves the zone only when
+    /// too few endpoints in it are healthy. False; Istio does it where outlier detection is on (`localityLbSetting.failover`).
+    pub locality_failover: bool,
 }
 
 impl Default for ControlPlane {
@@ -159,8 +167,15 @@ impl Default for ControlPlane {
             push_delay: Nanos::from_millis(100),
             ordered: true,
             withhold_until_all_named: false,
+            locality_weights: BTreeMap::new(),
+            locality_failover: false,
         }
     }
+}
+
+/// The name of a zone in a control plane's lists, by its number.
+pub fn zone_name(zone: u32) -> String {
+    format!("zone-{zone}")
 }
 
 /// How a control plane learns of pods.

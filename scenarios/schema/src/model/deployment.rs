@@ -34,6 +34,9 @@ pub struct Deployment {
     /// The status of those answers. "INTERNAL", our choice: what a server that throws answers in most languages.
     #[serde(default = "internal")]
     pub error_code: Code,
+    /// What its pods report of their load to callers whose policy asks for it (ORCA).
+    #[serde(default)]
+    pub load_report: LoadReporting,
     /// A pod that comes later is slow at first (JIT, caches); not by default. Those of time zero are warm.
     #[serde(default)]
     pub warm_up: Option<WarmUp>,
@@ -79,6 +82,24 @@ impl Deployment {
     /// The label of its pods.
     pub fn version(&self) -> &str {
         self.version.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// How a pod comes to the numbers of its load reports: requests per second, errors per second and utilisation (the busy part of
+/// `concurrency`) are averages over the last whole period; requests in flight are those of the moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadReporting {
+    /// The longer, the more a report lags behind. 1 s, our choice.
+    pub period: Nanos,
+    /// Reports apart from responses come no more often than this, whatever a client asks for. 30 s, grpc-go's and grpc-java's
+    /// default of the OpenRCA service (`MinReportingInterval`).
+    pub min_reporting_interval: Nanos,
+}
+
+impl Default for LoadReporting {
+    fn default() -> Self {
+        Self { period: Nanos::from_secs(1), min_reporting_interval: Nanos::from_secs(30) }
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Load {
     /// Request headers (gRPC metadata), as routes see them.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Whom each request is for, as a header that hashing policies go by; also the session that it belongs to. Without keys all
+    /// requests of a client pod are one session.
+    #[serde(default)]
+    pub keys: Option<Keys>,
     /// Batches of concurrent requests: send n, wait for all, repeat. Either this or `open`.
     #[serde(default)]
     pub closed: Option<Closed>,
@@ -47,6 +51,21 @@ impl Load {
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.to)
     }
+}
+
+/// `keys = { header = "x-user", population = 10000, zipf = 1.0 }`: each request carries the header, with one of so many values
+/// ("0", "1", …). The same requests carry the same values under every strategy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The header's name.
+    pub header: String,
+    /// How many values there are.
+    pub population: u32,
+    /// How unequal they are: value k comes in proportion to 1 / (k + 1)^zipf. 0: all are as frequent. 1 is what caches and
+    /// catalogues see (Zipf's law).
+    #[serde(default)]
+    pub zipf: f64,
 }
 
 /// A closed loop: each client pod sends a batch, waits for all answers, and starts again.

@@ -30,6 +30,10 @@ pub struct ServiceWeight {
     /// `load_balancing_weight`, as STRICT_DNS applies it (envoy#38958).
     #[serde(default = "one")]
     pub weight: u32,
+    /// 0 is used first; the policy `priority` goes on to others when those before are short of healthy endpoints.
+    /// envoy.config.endpoint.v3.LocalityLbEndpoints `priority`.
+    #[serde(default)]
+    pub priority: u32,
 }
 
 fn one() -> u32 {
