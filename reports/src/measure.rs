@@ -36,6 +36,8 @@ pub const METRICS: &[&str] = &[
     "splits.effective_error.max",
     "splits.measured_error.max",
     "configuration_s.max",
+    "keys.moved",
+    "probes",
     "imbalance",
     "jain",
     "pods.count",
@@ -138,6 +140,8 @@ fn is_of_pods(metric: &str) -> bool {
         "connections.",
         "splits.",
         "configuration_s.",
+        "keys.",
+        "probes",
         "error_budget.",
         "attempts_per_request",
     ];
@@ -245,6 +249,8 @@ fn of_run(s: &StrategyRecord, times: Times, metric: &str) -> Option<f64> {
         "connections.closed" => Some(s.connections.closed as f64),
         "connections.goaways" => Some(s.connections.goaways as f64),
         "connections.peak" => Some(s.connections.peak as f64),
+        "keys.moved" => s.keys_moved.map(|moved| moved as f64),
+        "probes" => Some(s.interventions.probes as f64),
         "splits.effective_error.max" => split_error(s, |part| part.effective),
         "splits.measured_error.max" => split_error(s, |part| part.measured),
         // One change that did not reach everybody leaves no longest time.

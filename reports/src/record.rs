@@ -118,6 +118,10 @@ pub struct StrategyRecord {
     /// What balancers did to requests besides passing them on; all zero in records of before this field.
     #[serde(default)]
     pub interventions: Interventions,
+    /// How often a request went to another pod than the one before it with the same key: what is lost of caches and sessions.
+    /// `null` if requests have no keys, and in records of before this field.
+    #[serde(default)]
+    pub keys_moved: Option<u64>,
     /// The part of the error budget that failed requests used up, 1 is all of it: failed over what the loads' `slo` allows
     /// of their ended requests. `null` if nothing ended, and in records of before this field.
     #[serde(default)]
@@ -376,6 +380,12 @@ pub struct Interventions {
     pub faults_injected: u64,
     /// Requests refused by a rate limit, or for want of its answer.
     pub rate_limited: u64,
+    /// Questions that balancers asked servers about their load, besides requests.
+    #[serde(default)]
+    pub probes: u64,
+    /// Requests that a policy turned away on purpose.
+    #[serde(default)]
+    pub turned_away: u64,
 }
 
 /// What became of the requests that reached a deployment. A request is the deployment's whose pod its last attempt reached;

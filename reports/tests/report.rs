@@ -272,7 +272,7 @@ fn what_controllers_did_is_told_and_ticked() {
     assert!(!before.contains("What controllers did"));
     let s = &mut record.strategies[0];
     s.happenings = vec![EventRecord { at_s: 61.5, label: "rolled <back>".to_owned() }];
-    s.interventions = Interventions { retries: 3, faults_injected: 0, rate_limited: 1 };
+    s.interventions = Interventions { retries: 3, rate_limited: 1, ..Interventions::default() };
     let html = render(&record);
     assert!(
         html.contains("What controllers did: 1 step") && html.contains("61.5 s</span> rolled &lt;back&gt;"),

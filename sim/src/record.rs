@@ -107,6 +107,7 @@ impl World<'_> {
                 .map(|(at, label)| EventRecord { at_s: seconds(*at), label: label.clone() })
                 .collect(),
             interventions: recorder.interventions,
+            keys_moved: parts.keys_moved,
             error_budget_burned,
             deployments,
             pods: pods.collect(),

@@ -211,6 +211,8 @@ pub(super) fn happenings(s: &StrategyRecord, most: usize) -> String {
         (i.retries, "retried attempt"),
         (i.faults_injected, "injected fault"),
         (i.rate_limited, "rate-limited request"),
+        (i.turned_away, "request turned away"),
+        (i.probes, "probe"),
     ];
     let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| plural(*n, what)).collect();
     if !counts.is_empty() {

@@ -89,6 +89,7 @@ fn strategy() -> StrategyRecord {
         ],
         happenings: Vec::new(),
         interventions: Interventions::default(),
+        keys_moved: Some(7),
         error_budget_burned: Some(2.5),
         deployments: vec![
             deployment("server", [80, 20], [2, 0], 4.0),
@@ -271,6 +272,12 @@ fn a_splits_error_is_that_of_its_worst_target() {
     is("splits.effective_error.max", 0.09);
     is("splits.measured_error.max", 0.09);
     is("configuration_s.max", 2.5);
+}
+
+#[test]
+fn what_a_run_counts_is_its_number() {
+    assert_eq!(of("keys.moved", Pods::All, None, None), Some(7.0));
+    assert_eq!(of("probes", Pods::All, None, None), Some(0.0));
 }
 
 #[test]

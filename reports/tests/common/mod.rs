@@ -165,6 +165,7 @@ pub(crate) fn strategy(sample: Sample, interval_s: f64, rate_per_s: f64) -> Stra
         loads: Vec::new(),
         happenings: Vec::new(),
         interventions: Interventions::default(),
+        keys_moved: None,
         error_budget_burned: Some(failed as f64 / (total.max(1) as f64 * 0.001)),
         deployments: Vec::new(),
         pods,

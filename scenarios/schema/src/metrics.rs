@@ -121,6 +121,11 @@ pub const METRICS: &[Metric] = &[
         "longest time from a change of routes or clusters until the last balancer had it, in seconds; nothing if one never \
          reached all",
     ),
+    of_run(
+        "keys.moved",
+        "how often a request went to another pod than the one before it with the same key; nothing if requests have no keys",
+    ),
+    of_run("probes", "questions that balancers asked servers about their load, besides requests"),
     of_pods("imbalance", "most requests of a selected pod over their mean: 1 is even"),
     of_pods("jain", "Jain's fairness index of the selected pods' requests: 1 is even, 1/n is all on one of n"),
     of_pods("pods.count", "how many of the selected pods there were, for at least a part of the time"),

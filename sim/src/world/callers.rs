@@ -269,7 +269,10 @@ impl World<'_> {
                 let link = self.link(id, endpoint.index());
                 self.send(call, endpoint, link);
             }
-            Pick::Drop(status) => self.fail_locally(call, End::TurnedAway(status.code)),
+            Pick::Drop(status) => {
+                self.recorder.interventions.turned_away += 1;
+                self.fail_locally(call, End::TurnedAway(status.code));
+            }
             Pick::Fail(_) | Pick::Queue => self.fail_locally(call, End::NoEndpoint),
         }
     }

@@ -244,10 +244,10 @@ impl World<'_> {
         pod.count(self.clients[call.client.index()].load, now, self.recorder.counts(now));
         if pod.role == Role::Server {
             call.reached = Some(pod.deployment as u16);
+            self.note_key(id);
         }
         if self.needs.load {
-            let in_flight = pod.in_flight();
-            self.note_arrival(id, in_flight);
+            self.note_arrival(id);
         }
         let Some(call) = self.calls.get_mut(id) else { return };
         let pod = &mut self.pods[call.pod.0 as usize];

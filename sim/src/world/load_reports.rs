@@ -99,8 +99,10 @@ impl World<'_> {
         &mut self.trailers[index]
     }
 
-    /// A request has come to a pod that has so many with it.
-    pub(super) fn note_arrival(&mut self, id: Id<Call>, in_flight: u32) {
+    /// A request has come to its pod.
+    pub(super) fn note_arrival(&mut self, id: Id<Call>) {
+        let Some(pod) = self.calls.get(id).map(|c| c.pod) else { return };
+        let in_flight = self.pods[pod.0 as usize].in_flight();
         *self.trailer(id) = Trailer { in_flight, report: None };
     }
 
@@ -180,6 +182,7 @@ impl World<'_> {
     pub(super) fn probe(&mut self, caller: Id<Caller>, endpoint: EndpointId) {
         let connection = self.link(caller, endpoint.index());
         let Some(hop) = self.connections.get(connection).map(|c| c.hop) else { return };
+        self.recorder.interventions.probes += 1;
         let probe = self.probes.insert(Probe { caller, endpoint, connection, report: LoadReport::default() });
         self.queue.after(self.lanes.hops[hop as usize], Event::Probe(probe));
     }

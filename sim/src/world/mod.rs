@@ -438,6 +438,7 @@ impl<'s> World<'s> {
             pods: pods.collect(),
             servers,
             splits: self.splits,
+            keys_moved: self.keys.iter().flatten().map(|keys| keys.moved).reduce(|a, b| a + b),
             recorder: self.recorder,
         }
     }
@@ -455,6 +456,8 @@ pub(crate) struct Parts<'s> {
     pub(crate) strategy: &'s Strategy,
     pub(crate) pods: Vec<PodPart<'s>>,
     pub(crate) splits: Vec<Split>,
+    /// How often keys went to another pod than before; none if there are no keys.
+    pub(crate) keys_moved: Option<u64>,
     /// Index and name of the deployments that answer.
     pub(crate) servers: Vec<(usize, &'s str)>,
     pub(crate) recorder: Recorder,

@@ -7,10 +7,10 @@ use lb_core::route::{RequestInfo, hash_of};
 use lb_core::{Address, EndpointId};
 use scenarios::Keys;
 
-use super::World;
 use super::callers::Caller;
 use super::calls::Call;
 use super::load::ClientId;
+use super::{PodId, World};
 use crate::engine::Id;
 use crate::random::Work;
 
@@ -20,6 +20,10 @@ pub(crate) struct KeyShares {
     population: u32,
     /// Sums of the shares up to each key; empty if all are equal.
     cumulative: Vec<f64>,
+    /// The pod that the last request of each key reached.
+    last: Vec<Option<PodId>>,
+    /// How often it was another than the one before.
+    pub(crate) moved: u64,
 }
 
 impl KeyShares {
@@ -31,7 +35,7 @@ impl KeyShares {
         };
         let cumulative =
             if keys.zipf == 0.0 { Vec::new() } else { (0..keys.population).map(&mut add).collect::<Vec<_>>() };
-        Self { population: keys.population, cumulative }
+        Self { population: keys.population, cumulative, last: vec![None; keys.population as usize], moved: 0 }
     }
 
     /// The key of a request.
@@ -85,6 +89,19 @@ impl World<'_> {
         self.write_key(id);
         let request = self.request(self.calls.get(id)?.client);
         request.headers.iter().find(|(name, _)| *name == header).map(|(_, value)| hash_of(value))
+    }
+
+    /// A request has reached a server.
+    #[inline]
+    pub(super) fn note_key(&mut self, id: Id<Call>) {
+        let Some(call) = self.calls.get(id) else { return };
+        let load = self.client(call.client).load as usize;
+        let (work, pod) = (call.work, call.pod);
+        if let Some(shares) = &mut self.keys[load] {
+            let key = shares.of(work) as usize;
+            let before = shares.last[key].replace(pod);
+            shares.moved += u64::from(before.is_some_and(|before| before != pod));
+        }
     }
 
     /// The endpoint that the request's session is bound to, by the cookie that its client holds.
