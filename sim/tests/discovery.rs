@@ -44,6 +44,27 @@ fn client(resolver: &str, more: &str) -> String {
 }
 
 #[test]
+fn a_service_that_prefers_close_keeps_connections_in_their_zone() {
+    // Four servers on four nodes in two zones, a client for each node, a connection per request.
+    let hops = |distribution: &str| {
+        let text = BASE
+            .replace("cluster = {", "cluster = { nodes = 4, zones = 2,")
+            .replace("replicas = 2", "replicas = 4")
+            .replace("name = \"client\"", "name = \"client\"\nreplicas = 4")
+            .replace("deployments = [\"server\"]", &format!("deployments = [\"server\"]\n{distribution}"))
+            .replace("to = \"server\"", "to = \"server\"\nconnection = \"per_request\"");
+        let text = format!("{text}[[strategy]]\nname = \"s\"\nbalancer = \"kube_proxy\"\n");
+        let s = common::run(&text).strategies.remove(0);
+        assert_eq!(s.requests.failed, 0);
+        s.node_hops.mean
+    };
+    // Each of four servers is as likely: three of four are on another node; in the zone it is one of two; on the node none.
+    assert!((hops("") - 0.75).abs() < 0.02);
+    assert!((hops("traffic_distribution = \"PreferClose\"") - 0.5).abs() < 0.02);
+    assert_eq!(hops("traffic_distribution = \"PreferSameNode\""), 0.0);
+}
+
+#[test]
 fn a_watch_is_pushed_a_debounce_and_two_hops_after_the_slice() {
     let s = &run(&(client("xds", "") + &scale("1s", "server", 3))).strategies[0];
     let new = pod(s, "server-2");

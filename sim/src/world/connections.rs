@@ -86,7 +86,7 @@ impl World<'_> {
         let Some(from) = self.callers.get(caller).map(|c| c.pod) else { return };
         let pod = match self.by_address.get(address) {
             Some(Target::Pod(pod)) => Some(*pod),
-            Some(Target::ClusterIp(service)) => self.backend(*service),
+            Some(Target::ClusterIp(service)) => self.backend(from, *service),
             None => None,
         };
         let pod = pod.map(|pod| self.entrance(from, pod));

@@ -99,7 +99,8 @@ impl<'s> World<'s> {
             let members: Vec<usize> = (0..self.deployments.len())
                 .filter(|&d| members.contains(&self.deployments[d].spec.name.as_str()))
                 .collect();
-            let service = Service::new(index, name, members);
+            let distribution = scenario.services.iter().find(|s| s.name == name).and_then(|s| s.traffic_distribution);
+            let service = Service::new(index, name, members, distribution);
             self.by_address.insert(service.address.clone(), Target::ClusterIp(index));
             self.services.push(service);
         }

@@ -3,7 +3,7 @@
 use lb_core::channel::{Input, Resolution, ResolvedAddress, ResolverConfig};
 use lb_core::{Address, Nanos};
 use reports::record::Learnt;
-use scenarios::{Balancer, Strategy};
+use scenarios::{Balancer, Strategy, TrafficDistribution};
 
 use super::callers::{Caller, Name};
 use super::deployments::Role;
@@ -56,6 +56,7 @@ pub(crate) struct Service {
     pub(super) address: Address,
     /// The deployments it selects, by index.
     pub(super) deployments: Vec<usize>,
+    traffic_distribution: Option<TrafficDistribution>,
     /// Its endpoints, as the API server has them.
     pub(super) slice: EndpointSlice,
     /// The authoritative A records, in order of creation.
@@ -67,13 +68,19 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(super) fn new(index: usize, name: &str, deployments: Vec<usize>) -> Self {
+    pub(super) fn new(
+        index: usize,
+        name: &str,
+        deployments: Vec<usize>,
+        traffic_distribution: Option<TrafficDistribution>,
+    ) -> Self {
         // A ClusterIP as kubeadm's default service range would give it.
         let address = Address::new(&format!("10.96.{}.{}:50051", index / 250, index % 250 + 1));
         Self {
             name: name.to_owned(),
             address,
             deployments,
+            traffic_distribution,
             slice: EndpointSlice::default(),
             records: Vec::new(),
             cached: None,
@@ -132,13 +139,28 @@ impl World<'_> {
         }
     }
 
-    /// kube-proxy's choice for a new connection: a random ready backend; if there is none, a random one that terminates and
-    /// still serves (KEP-1669).
-    pub(super) fn backend(&mut self, service: usize) -> Option<PodId> {
-        let rules = &self.services[service].rules;
-        let ready = rules.ready().count();
-        if ready > 0 {
-            return rules.ready().nth(below(&mut self.names_stream, ready));
+    /// Where kube-proxy on a pod's node sends a new connection: to a random ready backend of those that the Service prefers for
+    /// it; if none is ready, to a random one that terminates and still serves (KEP-1669).
+    pub(super) fn backend(&mut self, from: PodId, service: usize) -> Option<PodId> {
+        let here = self.pods[from.0 as usize].node;
+        let service = &self.services[service];
+        let (places, pods) = (&self.places, &self.pods);
+        let node_of = |pod: PodId| pods[pod.0 as usize].node;
+        let same_node = |pod: PodId| node_of(pod) == here;
+        let same_zone = |pod: PodId| places.zone(node_of(pod)) == places.zone(here);
+        let any = |_: PodId| true;
+        let preferences: &[&dyn Fn(PodId) -> bool] = match service.traffic_distribution {
+            None => &[&any],
+            Some(TrafficDistribution::PreferClose | TrafficDistribution::PreferSameZone) => &[&same_zone, &any],
+            Some(TrafficDistribution::PreferSameNode) => &[&same_node, &same_zone, &any],
+        };
+        let rules = &service.rules;
+        for prefers in preferences {
+            let preferred = || rules.ready().filter(|pod| prefers(*pod));
+            let n = preferred().count();
+            if n > 0 {
+                return preferred().nth(below(&mut self.names_stream, n));
+            }
         }
         let serving = rules.serving_and_terminating().count();
         if serving == 0 {

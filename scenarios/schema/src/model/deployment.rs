@@ -196,6 +196,21 @@ pub struct Service {
     pub name: String,
     /// The deployments whose pods it selects.
     pub deployments: Vec<String>,
+    /// Which of its endpoints kube-proxy uses for a connection from a pod; all of them by default.
+    #[serde(default)]
+    pub traffic_distribution: Option<TrafficDistribution>,
+}
+
+/// `spec.trafficDistribution` of a Service. Where no endpoint qualifies, all do. The control plane's hints share each zone's
+/// endpoints out to that zone whatever the load: a zone with few of them gets no help from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TrafficDistribution {
+    /// Endpoints of the pod's zone. "PreferClose", Kubernetes 1.30; the older name of "PreferSameZone".
+    PreferClose,
+    /// Endpoints of the pod's zone. "PreferSameZone", Kubernetes 1.34.
+    PreferSameZone,
+    /// Endpoints of the pod's node, then of its zone. "PreferSameNode", Kubernetes 1.34.
+    PreferSameNode,
 }
 
 fn internal() -> Code {
