@@ -60,6 +60,7 @@ fn laws(config: &PolicyConfig) -> Laws {
         "least_request" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "least_loaded" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         "p2c_peak_ewma" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
+        "c3" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         "maglev" => Laws { moves: Some(0.06), ..strict },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),

@@ -9,6 +9,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Policy;
+use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
@@ -182,6 +183,8 @@ policies! {
     LeastLoaded(LeastLoadedConfig) = "least_loaded",
     /// Of two chosen at random the one with less latency and fewer requests.
     P2cPeakEwma(P2cPeakEwmaConfig) = "p2c_peak_ewma",
+    /// The one where a request should wait least, by what servers say of their queues.
+    C3(C3Config) = "c3",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.

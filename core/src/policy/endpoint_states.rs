@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use super::{Picker, Policy, fixed};
-use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, Pick, Status};
+use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Pick, Status};
 
 /// A policy that connects to every endpoint; `F` decides among those that are READY.
 pub(super) struct ConnectAll<F> {
@@ -35,8 +35,28 @@ pub(super) trait PickerFactory: Send {
     /// A new snapshot is about to be used.
     fn updated(&mut self, _cx: &mut Context<'_>, _endpoints: &EndpointSet) {}
 
+    /// An endpoint of it is new: its id was not listed, or stood for another address.
+    fn added(&mut self, _endpoint: &Endpoint) {}
+
+    /// An endpoint has become READY.
+    fn connected(&mut self, _endpoint: EndpointId) {}
+
     /// A picker over the endpoints that are READY: at least one.
     fn over(&mut self, cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker>;
+
+    /// While any endpoint is READY: does what is due. Another picker over them, if there is to be one, and when to be
+    /// called again.
+    fn tick(&mut self, _cx: &mut Context<'_>, _ready: Ready<'_>) -> (Option<Arc<dyn Picker>>, Option<Nanos>) {
+        (None, None)
+    }
+
+    /// As [`Policy::oob_reporting_period`].
+    fn oob_reporting_period(&self) -> Option<Nanos> {
+        None
+    }
+
+    /// As [`Policy::load_report`].
+    fn load_report(&mut self, _cx: &mut Context<'_>, _endpoint: EndpointId, _report: &LoadReport) {}
 
     /// A picker that gives this answer, as no endpoint is READY.
     fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
@@ -53,15 +73,38 @@ impl<F: PickerFactory> ConnectAll<F> {
 impl<F: PickerFactory> Policy for ConnectAll<F> {
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.factory.updated(cx, endpoints);
-        if self.states.update(endpoints) {
+        if self.states.update(endpoints, |endpoint| self.factory.added(endpoint)) {
             self.published = None;
         }
     }
 
     fn connectivity(&mut self, _cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
+        let was_ready = self.states.is_ready(endpoint);
         if self.states.connectivity(endpoint, state) {
             self.published = None;
         }
+        if !was_ready && self.states.is_ready(endpoint) {
+            self.factory.connected(endpoint);
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
+        if self.states.ready == 0 {
+            return None;
+        }
+        let (picker, again) = self.factory.tick(cx, Ready(&self.states));
+        if picker.is_some() {
+            self.published = picker;
+        }
+        again
+    }
+
+    fn oob_reporting_period(&self) -> Option<Nanos> {
+        self.factory.oob_reporting_period()
+    }
+
+    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
+        self.factory.load_report(cx, endpoint, report);
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
@@ -123,6 +166,30 @@ impl Positions {
     }
 }
 
+/// Who was there before: what a policy remembers of an endpoint is not for one that comes, comes back, or has the id of one
+/// that left.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    endpoints: EndpointSet,
+    positions: Positions,
+}
+
+impl Known {
+    /// Takes a snapshot; those in it that were not in the last one.
+    pub(super) fn update(&mut self, endpoints: &EndpointSet) -> Vec<EndpointId> {
+        let last = std::mem::replace(self, Self::of(endpoints));
+        let new = |e: &&Endpoint| {
+            let before = last.positions.get(e.id).map(|p| &last.endpoints.as_slice()[p].address);
+            before != Some(&e.address)
+        };
+        endpoints.iter().filter(new).map(|e| e.id).collect()
+    }
+
+    fn of(endpoints: &EndpointSet) -> Self {
+        Self { endpoints: endpoints.clone(), positions: Positions::of(endpoints.iter().map(|e| e.id)) }
+    }
+}
+
 /// The last snapshot and the state of each endpoint in it.
 #[derive(Debug, Default)]
 struct EndpointStates {
@@ -146,8 +213,8 @@ enum Aggregate {
 }
 
 impl EndpointStates {
-    /// Takes a snapshot; whether it differs from the last.
-    fn update(&mut self, endpoints: &EndpointSet) -> bool {
+    /// Takes a snapshot and names the endpoints that are new; whether it differs from the last.
+    fn update(&mut self, endpoints: &EndpointSet, mut added: impl FnMut(&Endpoint)) -> bool {
         if self.resolved && *endpoints == self.endpoints {
             return false;
         }
@@ -158,7 +225,13 @@ impl EndpointStates {
                 .filter(|&p| self.endpoints.as_slice()[p].address == e.address)
                 .map(|p| self.states[p])
         };
-        let states: Vec<Connectivity> = endpoints.iter().map(|e| known(e).unwrap_or(Connectivity::Idle)).collect();
+        let mut state = |e: &Endpoint| {
+            known(e).unwrap_or_else(|| {
+                added(e);
+                Connectivity::Idle
+            })
+        };
+        let states: Vec<Connectivity> = endpoints.iter().map(&mut state).collect();
         *self = Self {
             resolved: true,
             endpoints: endpoints.clone(),
@@ -185,6 +258,10 @@ impl EndpointStates {
         self.ready = self.ready + usize::from(after == Ready) - usize::from(before == Ready);
         self.failed = self.failed + usize::from(has_failed(after)) - usize::from(has_failed(before));
         (before == Ready) != (after == Ready) || aggregate != self.aggregate()
+    }
+
+    fn is_ready(&self, endpoint: EndpointId) -> bool {
+        self.positions.get(endpoint).is_some_and(|position| self.states[position] == Connectivity::Ready)
     }
 
     fn aggregate(&self) -> Aggregate {
@@ -232,9 +309,13 @@ mod tests {
         EndpointSet::new(ids.iter().map(|&i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")))))
     }
 
+    fn update(states: &mut EndpointStates, endpoints: &EndpointSet) -> bool {
+        states.update(endpoints, |_| ())
+    }
+
     fn states(ids: &[u32]) -> EndpointStates {
         let mut s = EndpointStates::default();
-        s.update(&endpoints(ids));
+        update(&mut s, &endpoints(ids));
         s
     }
 
@@ -242,7 +323,7 @@ mod tests {
     fn requests_wait_for_the_first_snapshot_and_fail_on_an_empty_one() {
         let mut s = EndpointStates::default();
         assert_eq!(s.answer(), Some(Pick::Queue));
-        assert!(s.update(&endpoints(&[])));
+        assert!(update(&mut s, &endpoints(&[])));
         assert_eq!(s.answer(), Some(Pick::Fail(no_addresses())));
     }
 
@@ -281,19 +362,33 @@ mod tests {
         for (id, state) in [(1, Ready), (0, Connecting), (0, TransientFailure), (2, Idle), (7, Ready)] {
             assert!(!s.connectivity(EndpointId(id), state), "{id} {state:?}");
         }
-        assert!(!s.update(&endpoints(&[0, 1, 2])));
-        assert!(s.update(&endpoints(&[2, 1, 0])), "the order is part of a snapshot");
+        assert!(!update(&mut s, &endpoints(&[0, 1, 2])));
+        assert!(update(&mut s, &endpoints(&[2, 1, 0])), "the order is part of a snapshot");
     }
 
     #[test]
     fn endpoints_keep_their_state_over_updates_and_new_ones_start_idle() {
         let mut s = states(&[4, 2]);
         s.connectivity(EndpointId(4), Ready);
-        s.update(&endpoints(&[1, 4]));
+        let mut new = Vec::new();
+        s.update(&endpoints(&[1, 4]), |e| new.push(e.id.0));
         assert_eq!(ready_ids(&s), [EndpointId(4)]);
         // The same id under another address is another endpoint.
-        s.update(&EndpointSet::new([Endpoint::new(EndpointId(4), Address::new("10.9.9.9:80"))]));
+        let other = Endpoint::new(EndpointId(4), Address::new("10.9.9.9:80"));
+        s.update(&EndpointSet::new([other]), |e| new.push(e.id.0));
         assert_eq!(s.answer(), Some(Pick::Queue));
+        assert_eq!(new, [1, 4]);
+    }
+
+    #[test]
+    fn who_comes_back_or_has_the_id_of_another_is_new() {
+        let mut known = Known::default();
+        assert_eq!(known.update(&endpoints(&[4, 2])), [4, 2].map(EndpointId));
+        assert_eq!(known.update(&endpoints(&[2, 3, 4])), [EndpointId(3)]);
+        assert_eq!(known.update(&endpoints(&[3])), []);
+        assert_eq!(known.update(&endpoints(&[2, 3])), [EndpointId(2)]);
+        let other = Endpoint::new(EndpointId(3), Address::new("10.9.9.9:80"));
+        assert_eq!(known.update(&EndpointSet::new([other])), [EndpointId(3)]);
     }
 
     fn ready_ids(s: &EndpointStates) -> Vec<EndpointId> {
