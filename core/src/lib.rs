@@ -27,6 +27,7 @@ pub mod slots;
 mod time;
 
 pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet, Local, Locality};
+pub(crate) use pick::Codes;
 pub use pick::{Asks, Code, LoadReport, Outcome, ParseCodeError, Pick, PickContext, Status};
 pub use policy::{Picker, Policy, PolicyConfig};
 pub use problems::Problem;

@@ -218,6 +218,22 @@ impl Code {
     }
 }
 
+/// Some status codes, as bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Codes(u32);
+
+impl Codes {
+    /// These.
+    pub(crate) fn of(codes: &[Code]) -> Self {
+        Self(codes.iter().fold(0, |bits, &code| bits | 1 << code as u8))
+    }
+
+    #[inline]
+    pub(crate) const fn contains(self, code: Code) -> bool {
+        self.0 >> (code as u8) & 1 == 1
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

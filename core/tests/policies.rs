@@ -61,6 +61,7 @@ fn laws(config: &PolicyConfig) -> Laws {
         "least_loaded" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         "p2c_peak_ewma" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "c3" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
+        "degrader" => Laws { share: Share::Weighted(|picks, n, r| by_chance(picks, r / n)), ..strict },
         "maglev" => Laws { moves: Some(0.06), ..strict },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),
@@ -87,6 +88,8 @@ fn every_policy() -> Vec<PolicyConfig> {
 const NESTED: &[&str] = &[
     r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
     r#"{"circuit_breaker": {"child_policy": "pick_first"}}"#,
+    r#"{"degrader": {"interval": "100ms", "min_call_count": 1, "high_error_rate": 0.1, "high_latency": "1ms", "low_latency": "0s",
+        "initial_drop_rate": 1, "ring_ramp_factor": 2}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

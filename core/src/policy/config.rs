@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Policy;
 use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
+use super::degrader::DegraderConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
@@ -185,6 +186,8 @@ policies! {
     P2cPeakEwma(P2cPeakEwmaConfig) = "p2c_peak_ewma",
     /// The one where a request should wait least, by what servers say of their queues.
     C3(C3Config) = "c3",
+    /// At random by weight; slow endpoints lose theirs by degrees.
+    Degrader(DegraderConfig) = "degrader",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.

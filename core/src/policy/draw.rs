@@ -17,6 +17,54 @@ pub(super) fn open_unit(rng: &mut dyn Rng) -> f64 {
     ((rng.next_u64() >> 11) as f64 + 0.5) / INTERVALS
 }
 
+/// Draws indices, each as often as its weight says, in constant time: Walker's alias method, built as by Vose ("A Linear
+/// Algorithm for Generating Random Numbers with a Given Distribution", 1991).
+///
+/// Of n weights each has a column, and every column is as likely: the part of it below its cut belongs to its own index, the
+/// rest to another that has more than its column holds.
+#[derive(Debug)]
+pub(super) struct WeightedIndex(Box<[Column]>);
+
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    /// In 1/2^32 of the column.
+    cut: u32,
+    /// Its own index if nothing is left for another.
+    alias: u32,
+}
+
+impl WeightedIndex {
+    /// Of positive, finite weights; at least one.
+    pub(super) fn new(weights: &[f64]) -> Self {
+        const WHOLE: f64 = (1u64 << 32) as f64;
+        let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+        // What is still to be placed of each, in columns.
+        let mut left: Vec<f64> = weights.iter().map(|weight| weight / mean).collect();
+        let (mut small, mut large): (Vec<u32>, Vec<u32>) =
+            (0..weights.len() as u32).partition(|&i| left[i as usize] < 1.0);
+        let mut columns: Box<[Column]> = (0..).take(weights.len()).map(|alias| Column { cut: 0, alias }).collect();
+        while let (Some(filled), Some(&giver)) = (small.pop(), large.last()) {
+            let part = left[filled as usize];
+            columns[filled as usize] = Column { cut: (part * WHOLE) as u32, alias: giver };
+            left[giver as usize] -= 1.0 - part;
+            if left[giver as usize] < 1.0 {
+                small.extend(large.pop());
+            }
+        }
+        // Whoever is left has a whole column, but for rounding.
+        Self(columns)
+    }
+
+    /// One index; one number from the stream: its upper half says the column, its lower half the part.
+    #[inline]
+    pub(super) fn draw(&self, rng: &mut dyn Rng) -> usize {
+        let number = rng.next_u64();
+        let index = ((number >> 32) * self.0.len() as u64) >> 32;
+        let column = self.0[index as usize];
+        if (number as u32) < column.cut { index as usize } else { column.alias as usize }
+    }
+}
+
 /// Puts `items` into a uniformly random order (Fisher and Yates).
 pub(super) fn shuffle<T>(rng: &mut dyn Rng, items: &mut [T]) {
     for last in (1..items.len()).rev() {
@@ -88,6 +136,36 @@ mod tests {
         // 10,000 expected each; the standard deviation is √(70,000 · 1/7 · 6/7) = 92.6, and 5 of them are 463.
         assert!(counts.iter().all(|c| c.abs_diff(10_000) < 463), "{counts:?}");
         assert_eq!(below(&mut rng, 1), 0);
+    }
+
+    #[test]
+    fn weighted_indices_come_as_often_as_their_weight_says() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
+        for weights in [&[1.0, 2.0, 3.0, 4.0][..], &[1.0; 5], &[0.01, 0.01, 7.0], &[3.5], &[5e-324, 1.0]] {
+            let index = WeightedIndex::new(weights);
+            let mut counts = vec![0u32; weights.len()];
+            for _ in 0..100_000 {
+                counts[index.draw(&mut rng)] += 1;
+            }
+            for (weight, count) in weights.iter().zip(&counts) {
+                let share = weight / weights.iter().sum::<f64>();
+                // Five standard deviations of a binomial count.
+                let bound = 5.0 * (100_000.0 * share * (1.0 - share)).sqrt() + 1.0;
+                assert!((f64::from(*count) - 100_000.0 * share).abs() < bound, "{weights:?}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weighted_columns_hold_exactly_the_weights() {
+        // Of {1, 3} each column is a mean of 2: index 0 fills half of its own, index 1 the other half and its own.
+        let index = WeightedIndex::new(&[1.0, 3.0]);
+        let at = |column: u32, part: u32| {
+            // The words of a scripted stream: `draw` takes the upper half first.
+            index.draw(&mut scripted::Script::each(&[(column, 2), (part, 4)]))
+        };
+        assert_eq!([at(0, 0), at(0, 1), at(0, 2), at(0, 3)], [0, 0, 1, 1]);
+        assert_eq!([at(1, 0), at(1, 3)], [1, 1]);
     }
 
     #[test]

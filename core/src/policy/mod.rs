@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub mod c3;
 pub mod circuit_breaker;
 mod config;
+pub mod degrader;
 mod draw;
 mod endpoint_states;
 pub(crate) mod fixed;
