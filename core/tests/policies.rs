@@ -62,6 +62,7 @@ fn laws(config: &PolicyConfig) -> Laws {
         "p2c_peak_ewma" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "c3" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         "degrader" => Laws { share: Share::Weighted(|picks, n, r| by_chance(picks, r / n)), ..strict },
+        "utilization_p2c" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "maglev" => Laws { moves: Some(0.06), ..strict },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),

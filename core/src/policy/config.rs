@@ -20,6 +20,7 @@ use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
 use super::round_robin::RoundRobinConfig;
+use super::utilization_p2c::UtilizationP2cConfig;
 use super::weighted_round_robin::WeightedRoundRobinConfig;
 
 /// What every policy's settings can do besides being read.
@@ -188,6 +189,8 @@ policies! {
     C3(C3Config) = "c3",
     /// At random by weight; slow endpoints lose theirs by degrees.
     Degrader(DegraderConfig) = "degrader",
+    /// Of two chosen at random the better by requests in flight, what the server reports, and errors.
+    UtilizationP2c(UtilizationP2cConfig) = "utilization_p2c",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.

@@ -32,6 +32,7 @@ pub mod p2c_peak_ewma;
 pub mod pick_first;
 pub mod random;
 pub mod round_robin;
+pub mod utilization_p2c;
 pub mod weighted_round_robin;
 
 pub use config::{Needs, PolicyConfig, Rule};
