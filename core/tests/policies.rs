@@ -65,6 +65,7 @@ fn laws(config: &PolicyConfig) -> Laws {
         "utilization_p2c" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "maglev" => Laws { moves: Some(0.06), ..strict },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
+        "adaptive_throttle" => Laws { holds_back: true, remembers: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }

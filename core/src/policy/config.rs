@@ -9,6 +9,7 @@ use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Policy;
+use super::adaptive_throttle::AdaptiveThrottleConfig;
 use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
 use super::degrader::DegraderConfig;
@@ -195,6 +196,8 @@ policies! {
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.
     CircuitBreaker(CircuitBreakerConfig) = "circuit_breaker",
+    /// Around a child: fewer requests are sent when many are rejected.
+    AdaptiveThrottle(AdaptiveThrottleConfig) = "adaptive_throttle",
 }
 
 impl PolicyConfig {

@@ -17,6 +17,7 @@
 
 use std::sync::Arc;
 
+pub mod adaptive_throttle;
 pub mod c3;
 pub mod circuit_breaker;
 mod config;
