@@ -66,6 +66,7 @@ fn laws(config: &PolicyConfig) -> Laws {
         "maglev" => Laws { moves: Some(0.06), ..strict },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         "adaptive_throttle" => Laws { holds_back: true, remembers: true, ..of_child },
+        "admission" => of_child,
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -90,6 +91,8 @@ fn every_policy() -> Vec<PolicyConfig> {
 const NESTED: &[&str] = &[
     r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
     r#"{"circuit_breaker": {"child_policy": "pick_first"}}"#,
+    r#"{"adaptive_throttle": {"child_policy": {"admission": {"child_policy": "c3"}}}}"#,
+    r#"{"admission": {"queue_capacity": 2, "failfast_timeout": "50ms", "child_policy": "pick_first"}}"#,
     r#"{"degrader": {"interval": "100ms", "min_call_count": 1, "high_error_rate": 0.1, "high_latency": "1ms", "low_latency": "0s",
         "initial_drop_rate": 1, "ring_ramp_factor": 2}}"#,
 ];

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Policy;
 use super::adaptive_throttle::AdaptiveThrottleConfig;
+use super::admission::AdmissionConfig;
 use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
 use super::degrader::DegraderConfig;
@@ -198,6 +199,8 @@ policies! {
     CircuitBreaker(CircuitBreakerConfig) = "circuit_breaker",
     /// Around a child: fewer requests are sent when many are rejected.
     AdaptiveThrottle(AdaptiveThrottleConfig) = "adaptive_throttle",
+    /// Around a child: requests wait for an endpoint, but not too many, and not for long.
+    Admission(AdmissionConfig) = "admission",
 }
 
 impl PolicyConfig {

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 
 pub mod adaptive_throttle;
+pub mod admission;
 pub mod c3;
 pub mod circuit_breaker;
 mod config;
