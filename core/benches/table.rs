@@ -6,6 +6,8 @@
 //! names. With `PEERS` set to a program that prints lines of `case TAB endpoints TAB threads TAB median_ns`, other libraries are
 //! measured in the same run, in turns with ours, and set against them as ratios.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::process::Command;

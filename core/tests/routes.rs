@@ -260,6 +260,7 @@ proptest! {
         let cluster = ClusterWeight { name: "v1".into(), weight: 1 };
         let route = RouteConfig {
             name: "a".into(), matches, clusters: vec![cluster], timeout: None, retry: None, fault: None, rate_limit: None,
+            hash_policy: Vec::new(),
         };
         let router = Router::new(&[route]);
         let found = router.route(&RequestInfo { path: "/", headers: &headers }, &mut rng(1));
