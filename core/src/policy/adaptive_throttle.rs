@@ -64,13 +64,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::around::{Around, Wrap};
 use super::config::{Rule, Settings};
 use super::draw::open_unit;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
-use crate::{
-    Code, Codes, Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext, Status,
-};
+use super::{Picker, Policy, PolicyConfig};
+use crate::{Code, Codes, EndpointId, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
 
 /// Settings of `adaptive_throttle`. Names and defaults are grpc-go's, `balancer/rls/internal/adaptive`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -106,11 +105,7 @@ impl Default for AdaptiveThrottleConfig {
 
 impl Settings for AdaptiveThrottleConfig {
     fn build(&self, shared: &Shared) -> Box<dyn Policy> {
-        Box::new(AdaptiveThrottle {
-            throttler: Arc::new(Throttler::new(self)),
-            child: self.child_policy.build_with(shared),
-            published: None,
-        })
+        Box::new(Around::new(Arc::new(Throttler::new(self)), self.child_policy.build_with(shared)))
     }
 
     fn check(&self) -> Result<(), Rule> {
@@ -326,56 +321,11 @@ impl Throttler {
     }
 }
 
-struct AdaptiveThrottle {
-    /// One for all pickers, as a request may end through a later one.
-    throttler: Arc<Throttler>,
-    child: Box<dyn Policy>,
-    published: Option<Arc<AdaptiveThrottlePicker>>,
-}
-
-impl Policy for AdaptiveThrottle {
-    fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
-        self.child.update(cx, endpoints);
-    }
-
-    fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
-        self.child.connectivity(cx, endpoint, state);
-    }
-
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
-        self.child.tick(cx)
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
-    }
-
-    fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
-        let child = self.child.picker(cx);
-        if let Some(picker) = &self.published
-            && Arc::ptr_eq(&picker.child, &child)
-        {
-            return picker.clone();
-        }
+/// One for all pickers, as a request may end through a later one.
+impl Wrap for Arc<Throttler> {
+    fn around(&self, child: Arc<dyn Picker>) -> Arc<dyn Picker> {
         let throttled = Status::unavailable("adaptive throttle: the backends reject too many requests");
-        let picker = AdaptiveThrottlePicker { throttler: self.throttler.clone(), throttled, child };
-        self.published.insert(Arc::new(picker)).clone()
+        Arc::new(AdaptiveThrottlePicker { throttler: self.clone(), throttled, child })
     }
 }
 

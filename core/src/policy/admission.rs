@@ -43,10 +43,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::around::{Around, Due, Wrap};
 use super::config::{Rule, Settings};
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
-use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
+use super::{Picker, Policy, PolicyConfig};
+use crate::{Connectivity, EndpointId, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
 
 /// Settings of `admission`. Names are those of linkerd2-proxy's `QueueConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,14 +72,10 @@ impl Default for AdmissionConfig {
 
 impl Settings for AdmissionConfig {
     fn build(&self, shared: &Shared) -> Box<dyn Policy> {
-        Box::new(Admission {
-            queue_capacity: self.queue_capacity,
-            failfast_timeout: self.failfast_timeout,
-            waiting_since: Arc::default(),
-            failed_since: Nanos::NEVER,
-            child: self.child_policy.build_with(shared),
-            published: None,
-        })
+        let Self { queue_capacity, failfast_timeout, .. } = *self;
+        let waiting_since = Arc::default();
+        let admission = Admission { queue_capacity, failfast_timeout, waiting_since, failed_since: Nanos::NEVER };
+        Box::new(Around::new(admission, self.child_policy.build_with(shared)))
     }
 
     fn check(&self) -> Result<(), Rule> {
@@ -129,76 +126,40 @@ struct Admission {
     waiting_since: Arc<WaitingSince>,
     /// Since when those waited who have been told to fail.
     failed_since: Nanos,
-    child: Box<dyn Policy>,
-    published: Option<Arc<AdmissionPicker>>,
 }
 
-impl Policy for Admission {
-    fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
-        self.child.update(cx, endpoints);
-    }
-
-    fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
-        self.child.connectivity(cx, endpoint, state);
-        // Not only by the first request that is sent: there may be none before the endpoint is gone again.
-        if state == Connectivity::Ready {
-            self.waiting_since.over();
-        }
-    }
-
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
-    }
-
-    /// Those that wait ask again when there is another picker: at the end of their time there is one that says the same.
-    fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
-        let child = self.child.tick(cx);
-        let since = self.waiting_since.get();
-        if since == Nanos::NEVER || since == self.failed_since {
-            return child;
-        }
-        let end = since + self.failfast_timeout;
-        if end > cx.now {
-            return Some(child.map_or(end, |at| at.min(end)));
-        }
-        self.failed_since = since;
-        self.published = None;
-        child
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
-    }
-
-    fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
-        let child = self.child.picker(cx);
-        if let Some(picker) = &self.published
-            && Arc::ptr_eq(&picker.child, &child)
-        {
-            return picker.clone();
-        }
+impl Wrap for Admission {
+    fn around(&self, child: Arc<dyn Picker>) -> Arc<dyn Picker> {
         let Self { queue_capacity, failfast_timeout, .. } = *self;
-        let picker = AdmissionPicker {
+        Arc::new(AdmissionPicker {
             queue_capacity,
             failfast_timeout,
             full: Status::unavailable(format!("admission: {queue_capacity} requests wait already")),
             failfast: Status::unavailable(format!("admission: no endpoint has been ready for {failfast_timeout}")),
             waiting_since: self.waiting_since.clone(),
             child,
-        };
-        self.published.insert(Arc::new(picker)).clone()
+        })
+    }
+
+    fn connectivity(&mut self, state: Connectivity) {
+        // Not only by the first request that is sent: there may be none before the endpoint is gone again.
+        if state == Connectivity::Ready {
+            self.waiting_since.over();
+        }
+    }
+
+    /// Those that wait ask again when there is another picker: at the end of their time there is one that says the same.
+    fn tick(&mut self, now: Nanos) -> Due {
+        let since = self.waiting_since.get();
+        if since == Nanos::NEVER || since == self.failed_since {
+            return Due::Never;
+        }
+        let end = since + self.failfast_timeout;
+        if end > now {
+            return Due::At(end);
+        }
+        self.failed_since = since;
+        Due::Now
     }
 }
 
@@ -245,7 +206,7 @@ impl Picker for AdmissionPicker {
 mod tests {
     use super::*;
     use crate::policy::draw::scripted::Script;
-    use crate::{Address, Code, Endpoint};
+    use crate::{Address, Code, Context, Endpoint, EndpointSet};
 
     const READY: Pick = Pick::Endpoint(EndpointId(0));
 

@@ -39,10 +39,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::around::{Around, Wrap};
 use super::config::Settings;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
-use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
+use super::{Picker, Policy, PolicyConfig};
+use crate::{EndpointId, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
 
 /// Settings of `circuit_breaker`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,13 +67,9 @@ impl Default for CircuitBreakerConfig {
 
 impl Settings for CircuitBreakerConfig {
     fn build(&self, shared: &Shared) -> Box<dyn Policy> {
-        Box::new(CircuitBreaker {
-            max_requests: self.max_requests,
-            max_pending: self.max_pending_requests,
-            child: self.child_policy.build_with(shared),
-            active: Arc::default(),
-            published: None,
-        })
+        let Self { max_requests, max_pending_requests: max_pending, .. } = *self;
+        let breaker = CircuitBreaker { max_requests, max_pending, active: Arc::default() };
+        Box::new(Around::new(breaker, self.child_policy.build_with(shared)))
     }
 
     fn child(&self) -> Option<&PolicyConfig> {
@@ -83,58 +80,17 @@ impl Settings for CircuitBreakerConfig {
 struct CircuitBreaker {
     max_requests: u32,
     max_pending: u32,
-    child: Box<dyn Policy>,
     /// One count for all pickers, as a request may end through a later one.
     active: Arc<AtomicU32>,
-    published: Option<Arc<CircuitBreakerPicker>>,
 }
 
-impl Policy for CircuitBreaker {
-    fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
-        self.child.update(cx, endpoints);
-    }
-
-    fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
-        self.child.connectivity(cx, endpoint, state);
-    }
-
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
-        self.child.tick(cx)
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
-    }
-
-    fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
-        let child = self.child.picker(cx);
-        if let Some(picker) = &self.published
-            && Arc::ptr_eq(&picker.child, &child)
-        {
-            return picker.clone();
-        }
+impl Wrap for CircuitBreaker {
+    fn around(&self, child: Arc<dyn Picker>) -> Arc<dyn Picker> {
         let Self { max_requests, max_pending, .. } = *self;
         let full = Status::unavailable(format!("circuit breaker: {max_requests} requests are under way already"));
         let crowded = Status::unavailable(format!("circuit breaker: {max_pending} requests wait already"));
         let active = self.active.clone();
-        let picker = CircuitBreakerPicker { max_requests, max_pending, full, crowded, child, active };
-        self.published.insert(Arc::new(picker)).clone()
+        Arc::new(CircuitBreakerPicker { max_requests, max_pending, full, crowded, child, active })
     }
 }
 
@@ -188,7 +144,7 @@ impl Picker for CircuitBreakerPicker {
 mod tests {
     use super::*;
     use crate::policy::draw::scripted::Script;
-    use crate::{Address, Code, Endpoint};
+    use crate::{Address, Code, Connectivity, Context, Endpoint, EndpointSet};
 
     /// A policy over one ready endpoint, or over one that is not connected yet.
     fn picker(max_requests: u32, max_pending_requests: u32, ready: bool) -> Arc<dyn Picker> {

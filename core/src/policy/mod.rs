@@ -13,12 +13,13 @@
 //!
 //! A new policy is one file and one row in the registry (`config.rs`); the properties in `tests/policies.rs` then hold it
 //! to the contract of these traits. One that connects to every endpoint only has to write its picker: `endpoint_states.rs`
-//! does the rest.
+//! does the rest. So does `around.rs` for one that only looks at what a child picks.
 
 use std::sync::Arc;
 
 pub mod adaptive_throttle;
 pub mod admission;
+mod around;
 pub mod c3;
 pub mod circuit_breaker;
 mod config;

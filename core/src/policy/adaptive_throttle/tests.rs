@@ -2,7 +2,7 @@ use std::cell::Cell;
 
 use super::*;
 use crate::policy::draw::scripted::Script;
-use crate::{Address, Endpoint};
+use crate::{Address, Connectivity, Context, Endpoint, EndpointSet};
 use proptest::prelude::*;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
