@@ -62,8 +62,6 @@ pub(crate) struct Caller {
     pub(super) needs: Needs,
     /// The header by which its policy wants requests to be hashed where no route says otherwise.
     pub(super) hash_header: Option<Box<str>>,
-    /// What the last pick asked for.
-    asks: Asks,
     /// Its channel is being told that a request waits.
     waking: bool,
 }
@@ -82,17 +80,15 @@ impl Caller {
         self.stale = true;
     }
 
-    /// Where a request goes, by the channel's present picker; `pending` others wait.
+    /// Where a request goes, by the channel's present picker, and what the pick asks for; `pending` others wait.
     #[inline]
-    fn pick(&mut self, now: Nanos, request: &Request, pending: usize) -> Pick {
+    fn pick(&mut self, now: Nanos, request: &Request, pending: usize) -> (Pick, Asks) {
         self.refresh(now);
         let mut cx = PickContext::new(now, &mut self.stream);
         cx.hash = request.hash;
         cx.session = request.session.as_ref();
         cx.pending = pending as u32;
-        let pick = self.picker.pick(&mut cx);
-        self.asks = cx.asks;
-        pick
+        (self.picker.pick(&mut cx), cx.asks)
     }
 
     /// Takes the channel's picker if it may be another.
@@ -155,7 +151,6 @@ impl World<'_> {
             checks_health: config.health_check,
             needs,
             hash_header: config.policy.request_hash_header().map(Box::from),
-            asks: Asks::default(),
             waking: false,
         })
     }
@@ -223,8 +218,8 @@ impl World<'_> {
         while let Some(&call) = self.callers.get(id).and_then(|c| c.waiting.get(at)) {
             let request = self.request_of(id, call);
             let Some(caller) = self.callers.get_mut(id) else { return };
-            let pick = caller.pick(now, &request, caller.waiting.len() - 1);
-            let (asks, alike) = (caller.asks, !caller.tells_requests_apart());
+            let (pick, asks) = caller.pick(now, &request, caller.waiting.len() - 1);
+            let alike = !caller.tells_requests_apart();
             wake |= asks.exit_idle;
             match pick {
                 Pick::Queue if alike => break,
@@ -247,8 +242,7 @@ impl World<'_> {
         let now = self.queue.now();
         let request = self.request_of(id, call);
         let Some(caller) = self.callers.get_mut(id) else { return };
-        let pick = caller.pick(now, &request, caller.waiting.len());
-        let asks = caller.asks;
+        let (pick, asks) = caller.pick(now, &request, caller.waiting.len());
         if pick == Pick::Queue {
             caller.waiting.push_back(call);
             self.exit_idle(id);

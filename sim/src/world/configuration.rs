@@ -193,14 +193,14 @@ impl World<'_> {
 
     fn cluster_name(&mut self, written: &Written, cluster: &str) -> Name {
         let endpoints = written.endpoints(cluster);
-        let part = |e: &ServiceWeight| names::Part {
+        let part = |e: &ServiceWeight| names::ServicePart {
             service: self.service(&e.service),
             weight: e.weight,
             priority: e.priority,
         };
-        let list: Vec<names::Part> = endpoints.iter().map(part).collect();
+        let list: Vec<names::ServicePart> = endpoints.iter().map(part).collect();
         match list.as_slice() {
-            [names::Part { service, weight: 1, priority: 0 }] => Name::Headless(*service),
+            [names::ServicePart { service, weight: 1, priority: 0 }] => Name::Headless(*service),
             _ => {
                 self.weighted.push(list);
                 Name::Weighted(self.weighted.len() - 1)

@@ -18,7 +18,7 @@ use scenarios::{Discovery, Strategy};
 
 use super::callers::Caller;
 use super::deployments::Role;
-use super::names::{Part, Target, set_member};
+use super::names::{ServicePart, Target, set_member};
 use super::places::Hop;
 use super::pods::Phase;
 use super::{Event, PodId, World};
@@ -62,7 +62,7 @@ struct Served {
 #[derive(Debug)]
 struct Subscriber {
     caller: Id<Caller>,
-    services: Vec<Part>,
+    services: Vec<ServicePart>,
     /// What it was sent last.
     sent: Option<Vec<Listed>>,
 }
@@ -353,7 +353,7 @@ impl World<'_> {
         let from_zone = zone_of(to.pod);
         let (sessions, failover) = (to.needs.session, self.control_plane.config.locality_failover);
         let mut list = Vec::new();
-        for &Part { service, weight: times, priority } in services {
+        for &ServicePart { service, weight: times, priority } in services {
             let Served { usable, draining, .. } = &self.control_plane.services[service];
             let listed = |&pod: &PodId, draining| {
                 let farther = u32::from(failover && zone_of(pod) != from_zone);

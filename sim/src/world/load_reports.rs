@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use lb_core::channel::{ConnectionId, Input};
+use lb_core::channel::Input;
 use lb_core::{EndpointId, LoadReport, Nanos};
 
 use super::callers::Caller;
@@ -171,10 +171,6 @@ impl World<'_> {
         let report = self.load_report(pod);
         let now = self.now();
         self.queue.at(now + every.max(least), Event::LoadReport(id));
-        self.tell_report(caller, name, report);
-    }
-
-    fn tell_report(&mut self, caller: Id<Caller>, name: ConnectionId, report: LoadReport) {
         self.tell(caller, Input::LoadReport(name, report));
     }
 

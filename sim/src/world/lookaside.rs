@@ -16,7 +16,7 @@ use scenarios::{Scenario, Strategy};
 
 use super::callers::Caller;
 use super::deployments::Role;
-use super::names::{Part, set_member};
+use super::names::{ServicePart, set_member};
 use super::places::Hop;
 use super::pods::Phase;
 use super::{Event, PodId, World};
@@ -33,7 +33,7 @@ const MOST_ENTRIES: f64 = 20.0;
 struct Stream {
     caller: Id<Caller>,
     balancer: PodId,
-    services: Vec<Part>,
+    services: Vec<ServicePart>,
     /// Each server with its entries, as it was sent last.
     sent: Option<Vec<(PodId, u32)>>,
 }
@@ -152,7 +152,7 @@ impl World<'_> {
         let Stream { caller, balancer, services, sent } = &self.lookaside.streams[index];
         let (caller, balancer) = (*caller, *balancer);
         let mut list = Vec::new();
-        for &Part { service, weight, .. } in services {
+        for &ServicePart { service, weight, .. } in services {
             let known = self.lookaside.known[service].iter();
             list.extend(known.map(|pod| (*pod, self.entries(*pod).saturating_mul(weight))));
         }

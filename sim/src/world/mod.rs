@@ -71,7 +71,7 @@ use crate::random::{Purpose, Stream, stream};
 use autoscaler::Autoscaler;
 use callers::Caller;
 use calls::Call;
-use configuration::Written;
+use configuration::{Part, Written};
 use connections::Connection;
 use control_plane::{ControlPlane, Push, Step};
 use delivery::Controller;
@@ -243,7 +243,7 @@ pub(crate) struct World<'s> {
     pushed_version: u32,
     routed: Slab<Routed>,
     /// Endpoints of clusters that are more than a service: services with the weight of their addresses.
-    weighted: Vec<Vec<names::Part>>,
+    weighted: Vec<Vec<names::ServicePart>>,
     /// What limit services have counted, by route; nothing before the first question.
     limits: Vec<Option<RateLimitService>>,
     /// Requests that reached servers, by route and deployment.
@@ -400,8 +400,8 @@ impl<'s> World<'s> {
             Event::Timeline(index) => self.timeline(index),
             Event::Resume(call) => self.resume(call),
             Event::RouteTimeout(call) => self.route_timeout(call),
-            Event::ClustersConfigured(pod, version) => self.configured(pod, version, configuration::Part::Clusters),
-            Event::RoutesConfigured(pod, version) => self.configured(pod, version, configuration::Part::Routes),
+            Event::ClustersConfigured(pod, version) => self.configured(pod, version, Part::Clusters),
+            Event::RoutesConfigured(pod, version) => self.configured(pod, version, Part::Routes),
             Event::Deliver => self.deliver(),
         }
     }

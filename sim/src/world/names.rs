@@ -40,7 +40,7 @@ pub(crate) enum Target {
 
 /// A service as a part of what a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Part {
+pub(crate) struct ServicePart {
     /// Which.
     pub(super) service: usize,
     /// Weight of each of its addresses.
@@ -176,9 +176,9 @@ impl World<'_> {
 
     /// The services that a name stands for; `None` where the address is known
     /// beforehand, and nobody subscribes to it (checked).
-    pub(super) fn services_of(&self, name: Name) -> Option<Vec<Part>> {
+    pub(super) fn services_of(&self, name: Name) -> Option<Vec<ServicePart>> {
         match name {
-            Name::Headless(service) => Some(vec![Part { service, weight: 1, priority: 0 }]),
+            Name::Headless(service) => Some(vec![ServicePart { service, weight: 1, priority: 0 }]),
             Name::Weighted(list) => Some(self.weighted[list].clone()),
             Name::ClusterIp(_) | Name::Fixed(_) => None,
         }
@@ -223,7 +223,7 @@ impl World<'_> {
     /// The answers for several names in one: as Envoy's STRICT_DNS has it, a name's weight is that of each of its addresses.
     fn weighted_answer(&mut self, list: usize) -> Resolution {
         let mut all = Resolution { addresses: Vec::new(), ttl: Nanos::NEVER };
-        for Part { service, weight, priority } in self.weighted[list].clone() {
+        for ServicePart { service, weight, priority } in self.weighted[list].clone() {
             let Resolution { addresses, ttl } = self.headless_answer(service, weight);
             all.addresses.extend(addresses.into_iter().map(|a| ResolvedAddress { priority, ..a }));
             all.ttl = all.ttl.min(ttl);

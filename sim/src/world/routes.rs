@@ -62,8 +62,7 @@ impl World<'_> {
         let Some(call) = self.calls.get_mut(id) else { return };
         let client = &self.clients[call.client.index()];
         let load = client.load as usize;
-        let source = &self.pods[client.pod.0 as usize].address;
-        let source = if self.needs.hash { source.as_str().to_owned() } else { String::new() };
+        let source = self.needs.hash.then(|| self.pods[client.pod.0 as usize].address.clone());
         let Some(Routing { router, limiters, stream, version, waiting, .. }) =
             self.pods[pod.0 as usize].routing.as_deref_mut()
         else {
@@ -77,7 +76,7 @@ impl World<'_> {
         let found = router.get(route);
         let cluster = found.cluster(stream);
         let attempts = found.retry().map(|retry| retry.begin());
-        let hash = if self.needs.hash { found.hash(&request, &source) } else { None };
+        let hash = source.and_then(|source| found.hash(&request, source.as_str()));
         call.routed =
             self.routed.insert(Routed { pod, route, cluster, fault: None, attempts, hash, step: Step::Asking });
         if let Some(timeout) = found.timeout() {
@@ -111,6 +110,8 @@ impl World<'_> {
     }
 
     fn inject_fault(&mut self, id: Id<Call>) {
+        // The limit service's answer may have taken its time, in which other requests came by.
+        self.write_key(id);
         let Some(load) = self.calls.get(id).map(|c| self.client(c.client).load as usize) else { return };
         let Some(routed) = self.calls.get(id).map(|c| c.routed).and_then(|r| self.routed.get_mut(r)) else { return };
         let Some(Routing { router, stream, .. }) = self.pods[routed.pod.0 as usize].routing.as_deref_mut() else {
