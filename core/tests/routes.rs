@@ -2,8 +2,9 @@
 
 use lb_core::limit::{Limit, LimitUnit, RateLimitService, TokenBucket, TokenBucketConfig};
 use lb_core::route::{
-    Attempts, ClusterWeight, Fault, FaultConfig, FaultInjector, HeaderMatch, MatchConfig, Pushback, RequestInfo,
-    RetryConfig, RetryDecision, RetryPolicy, RouteConfig, Router, Why,
+    Attempts, BudgetConfig, ClusterWeight, Fault, FaultConfig, FaultInjector, HeaderMatch, HedgeConfig, HedgeDecision,
+    HedgePolicy, Hedges, MatchConfig, Pushback, RequestInfo, RetryConfig, RetryDecision, RetryPolicy, RouteConfig,
+    Router, ThrottlingConfig, Why,
 };
 use lb_core::{Code, Nanos};
 use proptest::prelude::*;
@@ -63,9 +64,11 @@ fn an_update_keeps_ids_and_counts() {
     let around = "retry = { max_attempts = 3 }\nfault = { delay = { percentage = 100, fixed_delay = '1s' } }\n\
         rate_limit = { local = { max_tokens = 1, fill_interval = '1h' } }";
     let a = route(&format!("name = 'a'\nmatch = {{ prefix = '/a' }}\nclusters = [{{ name = 'v1' }}]\n{around}"));
-    let b = route("name = 'b'\nclusters = [{ name = 'v2' }]");
+    let b = route("name = 'b'\nclusters = [{ name = 'v2' }]\nhedge = {}");
     let mut router = Router::new(&[a.clone(), b.clone()]);
     let (id, mut rng) = (router.find("a").unwrap(), rng(1));
+    let hedged = router.find("b").unwrap();
+    let hedges = router.get(hedged).hedge().unwrap().begin(Nanos::ZERO);
     let attempts = router.get(id).retry().unwrap().begin();
     let fault = router.get(id).fault().unwrap().begin(&request("/a"), &mut rng);
     assert!(router.get(id).limit().unwrap().local(Nanos::ZERO).is_ok());
@@ -81,6 +84,9 @@ fn an_update_keeps_ids_and_counts() {
     assert!(router.get(id).limit().unwrap().local(Nanos::ZERO).is_err(), "the bucket is the same");
     assert_eq!(router.get(id).retry().unwrap().active_requests(), 1);
     assert_eq!(router.get(id).fault().unwrap().active(), 1);
+    assert_eq!(router.get(hedged).hedge().unwrap().active_requests(), 1);
+    router.get(hedged).hedge().unwrap().end(hedges);
+    assert_eq!(old.get(hedged).hedge().unwrap().active_requests(), 0);
 
     // A route that is taken away still ends what it began.
     router.update(&[b]);
@@ -88,6 +94,16 @@ fn an_update_keeps_ids_and_counts() {
     router.get(id).retry().unwrap().end(attempts);
     router.get(id).fault().unwrap().end(fault);
     assert_eq!((old.get(id).retry().unwrap().active_requests(), old.get(id).fault().unwrap().active()), (0, 0));
+}
+
+#[test]
+fn a_route_with_both_retries() {
+    // gRFC A6 has a configuration with both refused; so does `RouteConfig::problems`.
+    let config: RouteConfig =
+        toml::from_str("name = 'a'\nclusters = [{ name = 'v1' }]\nretry = {}\nhedge = {}").unwrap();
+    let router = Router::new(&[config]);
+    let route = router.get(router.find("a").unwrap());
+    assert!(route.retry().is_some() && route.hedge().is_none());
 }
 
 #[test]
@@ -198,19 +214,22 @@ fn pushback() -> impl Strategy<Value = Pushback> {
     ]
 }
 
+fn budget() -> impl Strategy<Value = Option<BudgetConfig>> {
+    let budget = (0.0..120.0, 0..5u32)
+        .prop_map(|(budget_percent, min_retry_concurrency)| BudgetConfig { budget_percent, min_retry_concurrency });
+    proptest::option::of(budget)
+}
+
+fn throttling() -> impl Strategy<Value = Option<ThrottlingConfig>> {
+    let throttling =
+        (0..12u32, 0.0..2.0).prop_map(|(max_tokens, token_ratio)| ThrottlingConfig { max_tokens, token_ratio });
+    proptest::option::of(throttling)
+}
+
 /// Settings of retries, sound or not.
 fn retries() -> impl Strategy<Value = RetryConfig> {
-    let budget = proptest::option::of((0.0..120.0, 0..5u32)).prop_map(|budget| {
-        budget.map(|(budget_percent, min_retry_concurrency)| lb_core::route::retry::BudgetConfig {
-            budget_percent,
-            min_retry_concurrency,
-        })
-    });
-    let throttling = proptest::option::of((0..12u32, 0.0..2.0)).prop_map(|throttling| {
-        throttling.map(|(max_tokens, token_ratio)| lb_core::route::retry::ThrottlingConfig { max_tokens, token_ratio })
-    });
     let pauses = (any::<u64>().prop_map(Nanos), any::<u64>().prop_map(Nanos), any::<f64>());
-    (0..9u32, proptest::collection::vec(code(), 0..17), pauses, budget, throttling).prop_map(
+    (0..9u32, proptest::collection::vec(code(), 0..17), pauses, budget(), throttling()).prop_map(
         |(max_attempts, codes, (initial_backoff, max_backoff, backoff_multiplier), budget, throttling)| RetryConfig {
             max_attempts,
             retryable_status_codes: codes,
@@ -222,6 +241,55 @@ fn retries() -> impl Strategy<Value = RetryConfig> {
             throttling,
         },
     )
+}
+
+/// Settings of hedging, sound or not.
+fn hedging() -> impl Strategy<Value = HedgeConfig> {
+    let delay = prop_oneof![4 => (0..40u64).prop_map(Nanos), 1 => any::<u64>().prop_map(Nanos)];
+    (0..9u32, proptest::collection::vec(code(), 0..17), delay, budget(), throttling()).prop_map(
+        |(max_attempts, non_fatal_status_codes, hedging_delay, budget, throttling)| HedgeConfig {
+            max_attempts,
+            hedging_delay,
+            non_fatal_status_codes,
+            budget,
+            throttling,
+        },
+    )
+}
+
+/// A hedged request: what the policy knows, and what the host does.
+struct Hedged {
+    hedges: Hedges,
+    running: Vec<u32>,
+}
+
+#[derive(Debug, Clone)]
+enum HedgeEvent {
+    Begin,
+    Passes(u64),
+    /// An attempt of one of the requests ends, or one that is not under way is said to.
+    Ends {
+        which: usize,
+        number: u32,
+        code: Code,
+        pushback: Pushback,
+    },
+    /// Its caller gives up.
+    End {
+        which: usize,
+    },
+}
+
+fn hedge_events() -> impl Strategy<Value = Vec<HedgeEvent>> {
+    let pushback = prop_oneof![pushback(), (0..40u64).prop_map(|ns| Pushback::After(Nanos(ns)))];
+    let event = prop_oneof![
+        3 => Just(HedgeEvent::Begin),
+        4 => (0..50u64).prop_map(HedgeEvent::Passes),
+        6 => (any::<usize>(), 0..7u32, code(), pushback)
+            .prop_map(|(which, number, code, pushback)| HedgeEvent::Ends { which, number, code, pushback }),
+        1 => any::<usize>().prop_map(|which| HedgeEvent::End { which }),
+    ];
+    proptest::collection::vec(event, 1..200)
 }
 
 #[derive(Debug, Clone)]
@@ -259,8 +327,8 @@ proptest! {
         let matches = MatchConfig { headers: vec![config.clone()], ..MatchConfig::default() };
         let cluster = ClusterWeight { name: "v1".into(), weight: 1 };
         let route = RouteConfig {
-            name: "a".into(), matches, clusters: vec![cluster], timeout: None, retry: None, fault: None, rate_limit: None,
-            hash_policy: Vec::new(),
+            name: "a".into(), matches, clusters: vec![cluster], timeout: None, retry: None, hedge: None, fault: None,
+            rate_limit: None, hash_policy: Vec::new(),
         };
         let router = Router::new(&[route]);
         let found = router.route(&RequestInfo { path: "/", headers: &headers }, &mut rng(1));
@@ -338,6 +406,66 @@ proptest! {
             policy.end(attempts);
         }
         prop_assert_eq!((policy.active_requests(), policy.active_retries()), (0, 0));
+    }
+
+    #[test]
+    fn hedges_keep_their_limits_and_never_strand_a_request(config in hedging(), events in hedge_events()) {
+        let policy = HedgePolicy::new(&config);
+        let mut now = Nanos(0);
+        let mut requests: Vec<Hedged> = Vec::new();
+        for event in events {
+            let which = |which: usize, requests: &[Hedged]| (!requests.is_empty()).then(|| which % requests.len());
+            match event {
+                HedgeEvent::Begin => requests.push(Hedged { hedges: policy.begin(now), running: vec![1] }),
+                HedgeEvent::Passes(time) => now += Nanos(time),
+                HedgeEvent::End { which: any } => if let Some(i) = which(any, &requests) {
+                    policy.end(requests.swap_remove(i).hedges);
+                },
+                HedgeEvent::Ends { which: any, number, code, pushback } => if let Some(i) = which(any, &requests) {
+                    let Hedged { hedges, running } = &mut requests[i];
+                    let was_running = running.contains(&number);
+                    running.retain(|&other| other != number);
+                    match policy.on_attempt_end(hedges, number, code, pushback, now) {
+                        HedgeDecision::Finish(why) => {
+                            prop_assert!(was_running);
+                            prop_assert!(why == Why::NotRetryable || running.is_empty(), "{why:?} cancels {running:?}");
+                            policy.end(requests.swap_remove(i).hedges);
+                        }
+                        HedgeDecision::GoOn => {
+                            let non_fatal = config.non_fatal_status_codes.contains(&code) && code != Code::Ok;
+                            prop_assert!(!was_running || non_fatal);
+                        }
+                    }
+                },
+            }
+            // What is due is sent, as a host does whatever has happened.
+            for Hedged { hedges, running } in &mut requests {
+                while let Some(number) = policy.send_due(hedges, now) {
+                    prop_assert!(number == hedges.sent() && number <= config.max_attempts.min(5));
+                    // With nothing else under way it was decided upon before, when there may have been more requests.
+                    if let Some(budget) = config.budget.as_ref().filter(|_| !running.is_empty()) {
+                        let part = budget.budget_percent / 100.0 * f64::from(policy.active_requests());
+                        prop_assert!(policy.active_hedges() <= (part as u32).max(budget.min_retry_concurrency));
+                    }
+                    if let Some(throttling) = config.throttling.as_ref().filter(|_| !running.is_empty()) {
+                        prop_assert!(policy.tokens().unwrap() > f64::from(throttling.max_tokens) / 2.0);
+                    }
+                    running.push(number);
+                }
+                prop_assert!(hedges.next_at().is_none_or(|at| at > now));
+                prop_assert!(!running.is_empty() || hedges.next_at().is_some(), "nothing will ever end it");
+            }
+            let further = |request: &Hedged| match &request.running[..] {
+                [] => 1, // the next has its place
+                running => running.iter().filter(|&&number| number > 1).count(),
+            };
+            prop_assert_eq!(policy.active_requests() as usize, requests.len());
+            prop_assert_eq!(policy.active_hedges() as usize, requests.iter().map(further).sum::<usize>());
+        }
+        for request in requests {
+            policy.end(request.hedges);
+        }
+        prop_assert_eq!((policy.active_requests(), policy.active_hedges()), (0, 0));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Routes as a scenario writes them: envoy.config.route.v3.Route, as far as gRPC clients support it (gRFC A28, A31, A44).
+//! Routes as a scenario writes them: envoy.config.route.v3.Route, as far as gRPC clients support it (gRFC A28, A31, A44), and hedging (A6).
 
 use serde::{Deserialize, Serialize};
 
 use super::fault::FaultConfig;
 use super::hash::HashPolicyConfig;
+use super::hedge::HedgeConfig;
 use super::retry::RetryConfig;
 use crate::Nanos;
 use crate::limit::RateLimitConfig;
@@ -28,6 +29,10 @@ pub struct RouteConfig {
     /// Whether and how failed attempts are repeated. Not at all by default, as in Envoy.
     #[serde(default)]
     pub retry: Option<RetryConfig>,
+    /// Whether and when a request is sent again before its attempts have answered: `{ max_attempts = 3, hedging_delay = "20ms" }`.
+    /// Not at all by default, and never together with `retry` (gRFC A6).
+    #[serde(default)]
+    pub hedge: Option<HedgeConfig>,
     /// Delays and errors injected on purpose.
     #[serde(default)]
     pub fault: Option<FaultConfig>,
@@ -122,6 +127,17 @@ impl RouteConfig {
                 let rule = format!("`per_attempt_timeout` is {attempt}, longer than the route's `timeout` ({timeout})");
                 problems.add("retry.per_attempt_timeout", rule, "the route's timeout is for all attempts together");
             }
+        }
+        if let Some(hedge) = &self.hedge {
+            if self.retry.is_some() {
+                let rule = "`retry` and `hedge` are both given; a route can't have both";
+                problems.add(
+                    "hedge",
+                    rule,
+                    "keep one of the two: a hedge repeats failed attempts too, at once (gRFC A6)",
+                );
+            }
+            problems.part("hedge", hedge.problems());
         }
         if let Some(fault) = &self.fault {
             problems.part("fault", fault.problems());
@@ -291,6 +307,29 @@ mod tests {
                 "rate_limit.local.fill_interval: `fill_interval` is 49ms; it must be at least 50ms",
                 "rate_limit.global.service: `service` is empty",
                 "rate_limit.global.timeout: `timeout` is 0s; no answer could ever come in time",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_route_is_retried_or_hedged() {
+        let toml = "name = 'a'\nclusters = [{ name = 'v1' }]\nhedge = { max_attempts = 3, hedging_delay = '20ms', \
+                    non_fatal_status_codes = ['UNAVAILABLE'], budget = {} }";
+        assert_eq!(problems(toml), [""; 0]);
+        assert_eq!(
+            problems(&format!("{toml}\nretry = {{}}")),
+            ["hedge: `retry` and `hedge` are both given; a route can't have both"]
+        );
+        let toml = "name = 'a'\nclusters = [{ name = 'v1' }]\nhedge = { max_attempts = 1, non_fatal_status_codes = ['OK'], \
+                    budget = { budget_percent = -1 }, throttling = { max_tokens = 1001, token_ratio = 0 } }";
+        assert_eq!(
+            problems(toml),
+            [
+                "hedge.max_attempts: `max_attempts` is 1; it must be from 2 to 5",
+                "hedge.non_fatal_status_codes.0: OK is not an error; it can't be non-fatal",
+                "hedge.budget.budget_percent: `budget_percent` is -1; it must be from 0 to 100",
+                "hedge.throttling.max_tokens: `max_tokens` is 1001; it must be from 1 to 1000",
+                "hedge.throttling.token_ratio: `token_ratio` is 0; it must be from 0.001 to 1000",
             ]
         );
     }

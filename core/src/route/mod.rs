@@ -1,9 +1,9 @@
-//! Which cluster a request goes to, and what surrounds it: its deadline, retries, injected faults, a rate limit.
+//! Which cluster a request goes to, and what surrounds it: its deadline, retries or hedges, injected faults, a rate limit.
 //!
 //! **Solves** what a balancing policy can't: telling requests apart (layer 7). One percent to a canary, the testers' header
 //! to the new version, one method retried and another not.
 //!
-//! **Source**: gRFC A28 (routing and splitting), A31 (timeouts), A33 (faults), A44 (retries), over
+//! **Source**: gRFC A28 (routing and splitting), A31 (timeouts), A33 (faults), A44 (retries), A6 (hedging), over
 //! envoy.config.route.v3.Route.
 //!
 //! **Costs** a comparison or two per route up to the one that matches, and one random number for the split; nothing is
@@ -12,9 +12,9 @@
 //! **Does badly** with many routes: they are tried one after the other, as in Envoy and gRPC.
 //!
 //! A host asks [`Router::route`] once per request, and then the route: its [`limit`](Route::limit), its
-//! [`fault`](Route::fault), its [`cluster`](Route::cluster), and at the end of each attempt its [`retry`](Route::retry)
-//! policy. Route and cluster are chosen once: a retry stays in its cluster, as in gRPC (A44) and Envoy. The order of limit
-//! and fault is ours; in Envoy it is that of the configured filters.
+//! [`fault`](Route::fault), its [`cluster`](Route::cluster), and at the end of each attempt its [`retry`](Route::retry) or
+//! [`hedge`](Route::hedge) policy. Route and cluster are chosen once: a further attempt stays in its cluster, as in gRPC (A44)
+//! and Envoy. The order of limit and fault is ours; in Envoy it is that of the configured filters.
 //!
 //! ```
 //! use lb_core::route::{RequestInfo, RouteConfig, Router};
@@ -44,7 +44,9 @@ mod config;
 mod draw;
 pub mod fault;
 mod hash;
+pub mod hedge;
 mod matcher;
+mod restraint;
 pub mod retry;
 mod split;
 
@@ -58,7 +60,9 @@ use crate::{Nanos, Status};
 pub use config::{ClusterWeight, HeaderMatch, MatchConfig, RouteConfig};
 pub use fault::{Fault, FaultConfig, FaultInjector};
 pub use hash::{HashPolicyConfig, hash_of};
-pub use retry::{Attempts, Pushback, RetryConfig, RetryDecision, RetryPolicy, Why};
+pub use hedge::{HedgeConfig, HedgeDecision, HedgePolicy, Hedges};
+pub use restraint::{BudgetConfig, ThrottlingConfig};
+pub use retry::{Attempts, MOST_ATTEMPTS, Pushback, RetryConfig, RetryDecision, RetryPolicy, Why};
 
 use matcher::Matcher;
 use split::Split;
@@ -96,7 +100,7 @@ impl ClusterId {
 
 /// A table of routes. The first that matches a request wins.
 ///
-/// A clone shares the counts of the original (active requests and retries, throttle tokens, buckets): a host whose requests
+/// A clone shares the counts of the original (active requests, retries and hedges, throttle tokens, buckets): a host whose requests
 /// run in parallel updates a clone and then swaps it in, and nothing is counted twice or forgotten.
 #[derive(Debug, Clone)]
 pub struct Router {
@@ -216,6 +220,7 @@ pub struct Route {
     split: Split,
     timeout: Option<Nanos>,
     retry: Option<RetryPolicy>,
+    hedge: Option<HedgePolicy>,
     fault: Option<FaultInjector>,
     limit: Option<RateLimit>,
     hash_policy: Box<[HashPolicyConfig]>,
@@ -227,6 +232,12 @@ impl Route {
             Some(policy) => policy.with_config(c),
             None => RetryPolicy::new(c),
         });
+        // gRFC A6: a method has one of the two.
+        let hedge = config.hedge.as_ref().filter(|_| retry.is_none());
+        let hedge = hedge.map(|c| match before.and_then(|route| route.hedge.as_ref()) {
+            Some(policy) => policy.with_config(c),
+            None => HedgePolicy::new(c),
+        });
         let fault = config.fault.as_ref().map(|c| match before.and_then(|route| route.fault.as_ref()) {
             Some(injector) => injector.with_config(c),
             None => FaultInjector::new(c),
@@ -237,7 +248,7 @@ impl Route {
         });
         let (name, matcher) = (config.name.as_str().into(), Matcher::new(&config.matches));
         let hash_policy = config.hash_policy.as_slice().into();
-        Self { name, matcher, split, timeout: config.timeout, retry, fault, limit, hash_policy }
+        Self { name, matcher, split, timeout: config.timeout, retry, hedge, fault, limit, hash_policy }
     }
 
     /// The route's name.
@@ -253,6 +264,11 @@ impl Route {
     /// Whether and when failed attempts are repeated.
     pub fn retry(&self) -> Option<&RetryPolicy> {
         self.retry.as_ref()
+    }
+
+    /// Whether and when a request is sent again before its attempts have answered.
+    pub fn hedge(&self) -> Option<&HedgePolicy> {
+        self.hedge.as_ref()
     }
 
     /// Faults injected on purpose.

@@ -18,20 +18,15 @@ mod config;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use rand::Rng;
 
 use super::draw::between;
+use super::restraint::Restraint;
 use crate::{Code, Nanos};
 
-pub use config::{BudgetConfig, RetryConfig, ThrottlingConfig};
+pub use config::{MOST_ATTEMPTS, RetryConfig};
 
-use config::MOST_ATTEMPTS;
-
-/// Throttle tokens are counted in thousandths, as gRPC's implementations do.
-const TOKEN: u32 = 1000;
+pub(super) use config::codes_problems;
 
 /// Decides on retries for all requests of a route; shared by them.
 ///
@@ -42,30 +37,26 @@ const TOKEN: u32 = 1000;
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
     max_attempts: u32,
-    /// A bit per code, by its number.
-    retryable: u32,
+    retryable: Codes,
     initial_backoff: Nanos,
     max_backoff: Nanos,
     multiplier: f64,
     per_attempt_timeout: Option<Nanos>,
-    budget: Option<BudgetConfig>,
-    throttle: Option<Throttle>,
-    counts: Arc<Counts>,
+    restraint: Restraint,
 }
 
-/// Limits of the tokens, in thousandths.
+/// A set of codes: a bit for each, by its number.
 #[derive(Debug, Clone, Copy)]
-struct Throttle {
-    max: u32,
-    ratio: u32,
-}
+pub(super) struct Codes(u32);
 
-#[derive(Debug, Default)]
-struct Counts {
-    requests: AtomicU32,
-    retries: AtomicU32,
-    /// Thousandths; without meaning while there is no throttle.
-    tokens: AtomicU32,
+impl Codes {
+    pub(super) fn new(codes: &[Code]) -> Self {
+        Self(codes.iter().fold(0, |bits, &code| bits | 1 << code as u8))
+    }
+
+    pub(super) fn contain(self, code: Code) -> bool {
+        self.0 >> (code as u8) & 1 == 1
+    }
 }
 
 /// How far one request is. The host keeps it from [`RetryPolicy::begin`] to [`RetryPolicy::end`].
@@ -127,16 +118,16 @@ pub enum RetryDecision {
     GiveUp(Why),
 }
 
-/// Why there is no retry.
+/// Why there is no further attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// It succeeded, or failed with a code that is not retried.
+    /// It succeeded, or failed with a code that ends the request.
     NotRetryable,
     /// It has had all its attempts.
     Attempts,
     /// Too much fails (gRPC's retry throttling).
     Throttled,
-    /// Too many retries are going on (Envoy's retry budget).
+    /// Too many others are going on (Envoy's retry budget).
     Budget,
     /// The server asked for none.
     Pushback,
@@ -145,46 +136,36 @@ pub enum Why {
 impl RetryPolicy {
     /// A policy with these settings and nothing counted.
     pub fn new(config: &RetryConfig) -> Self {
-        let throttle = config.throttling.as_ref().map(Throttle::new);
-        let counts = Counts::default();
-        // gRFC A6: the bucket starts full.
-        counts.tokens.store(throttle.map_or(0, |throttle| throttle.max), Ordering::Relaxed);
+        Self::restrained(config, Restraint::new(config.budget.as_ref(), config.throttling.as_ref()))
+    }
+
+    /// Other settings, the same counts.
+    pub(super) fn with_config(&self, config: &RetryConfig) -> Self {
+        Self::restrained(config, self.restraint.with(config.budget.as_ref(), config.throttling.as_ref()))
+    }
+
+    fn restrained(config: &RetryConfig, restraint: Restraint) -> Self {
         Self {
             max_attempts: config.max_attempts.min(MOST_ATTEMPTS),
-            retryable: config.retryable_status_codes.iter().fold(0, |bits, &code| bits | 1 << code as u8),
+            retryable: Codes::new(&config.retryable_status_codes),
             initial_backoff: config.initial_backoff,
             max_backoff: config.max_backoff,
             multiplier: config.backoff_multiplier,
             per_attempt_timeout: config.per_attempt_timeout,
-            budget: config.budget.clone(),
-            throttle,
-            counts: Arc::new(counts),
+            restraint,
         }
-    }
-
-    /// Other settings, the same counts. The bucket of tokens stays as full as it was, in proportion (gRPC C-core).
-    pub(super) fn with_config(&self, config: &RetryConfig) -> Self {
-        let policy = Self { counts: Arc::clone(&self.counts), ..Self::new(config) };
-        if let Some(Throttle { max, .. }) = policy.throttle {
-            let scaled = |tokens: u32| match self.throttle {
-                Some(before) => (u64::from(tokens) * u64::from(max) / u64::from(before.max.max(1))) as u32,
-                None => max,
-            };
-            change(&policy.counts.tokens, |tokens| Some(scaled(tokens)));
-        }
-        policy
     }
 
     /// A request starts.
     pub fn begin(&self) -> Attempts {
-        change(&self.counts.requests, |n| n.checked_add(1));
+        self.restraint.begin();
         Attempts { ended: 0, backoffs: 0, retrying: false }
     }
 
     /// A request is over, in whatever way.
     pub fn end(&self, mut attempts: Attempts) {
         self.release(&mut attempts);
-        change(&self.counts.requests, |n| n.checked_sub(1));
+        self.restraint.end();
     }
 
     /// An attempt ended with `code` and what the server said about a retry.
@@ -197,16 +178,16 @@ impl RetryPolicy {
     ) -> RetryDecision {
         self.ended(attempts);
         if code == Code::Ok {
-            self.success();
+            self.restraint.success();
             return RetryDecision::GiveUp(Why::NotRetryable);
         }
         // gRFC A6: a pushback that says no counts as a failure whatever its code; other failures do if their code is
         // retryable.
         if pushback == Pushback::Stop {
-            self.failure();
+            self.restraint.failure();
             return RetryDecision::GiveUp(Why::Pushback);
         }
-        if self.retryable >> (code as u8) & 1 == 0 {
+        if !self.retryable.contain(code) {
             return RetryDecision::GiveUp(Why::NotRetryable);
         }
         self.failed(attempts, pushback, rng)
@@ -231,29 +212,29 @@ impl RetryPolicy {
 
     /// Requests between `begin` and `end`.
     pub fn active_requests(&self) -> u32 {
-        self.counts.requests.load(Ordering::Relaxed)
+        self.restraint.requests()
     }
 
     /// Retries that run or are waited for.
     pub fn active_retries(&self) -> u32 {
-        self.counts.retries.load(Ordering::Relaxed)
+        self.restraint.further_attempts()
     }
 
     /// Tokens of the throttle, if there is one.
     pub fn tokens(&self) -> Option<f64> {
-        self.throttle.map(|_| f64::from(self.counts.tokens.load(Ordering::Relaxed)) / f64::from(TOKEN))
+        self.restraint.tokens()
     }
 
     /// The order of the questions is that of gRPC's implementations: a failure counts for the throttle even when the request
     /// has no attempts left.
     fn failed(&self, attempts: &mut Attempts, pushback: Pushback, rng: &mut dyn Rng) -> RetryDecision {
-        if self.failure() {
+        if self.restraint.failure() {
             return RetryDecision::GiveUp(Why::Throttled);
         }
         if attempts.ended >= self.max_attempts {
             return RetryDecision::GiveUp(Why::Attempts);
         }
-        if !self.take_retry() {
+        if !self.restraint.take() {
             return RetryDecision::GiveUp(Why::Budget);
         }
         attempts.retrying = true;
@@ -285,49 +266,6 @@ impl RetryPolicy {
 
     /// Gives back what a retry took of the budget.
     fn release(&self, attempts: &mut Attempts) {
-        if std::mem::take(&mut attempts.retrying) {
-            change(&self.counts.retries, |n| n.checked_sub(1));
-        }
+        self.restraint.give_back(u32::from(std::mem::take(&mut attempts.retrying)));
     }
-
-    /// Counts one more retry if the budget has room: Envoy's `max(budget_percent / 100 · active, min_retry_concurrency)`.
-    /// Requests count from their beginning to their end; in Envoy one that waits for a retry does not.
-    fn take_retry(&self) -> bool {
-        let most = self.budget.as_ref().map_or(u32::MAX, |budget| {
-            let part = budget.budget_percent / 100.0 * f64::from(self.active_requests());
-            // Truncated, as Envoy's conversion to an integer does.
-            (part as u32).max(budget.min_retry_concurrency)
-        });
-        change(&self.counts.retries, |n| if n < most { n.checked_add(1) } else { None })
-    }
-
-    fn success(&self) {
-        if let Some(Throttle { max, ratio }) = self.throttle {
-            change(&self.counts.tokens, |tokens| Some(tokens.saturating_add(ratio).min(max)));
-        }
-    }
-
-    /// Counts a failure. Whether retries are to stop: gRFC A6, while the tokens are at half of the maximum or below.
-    fn failure(&self) -> bool {
-        self.throttle.is_some_and(|Throttle { max, .. }| {
-            let less = |tokens: u32| Some(tokens.saturating_sub(TOKEN));
-            let (Ok(before) | Err(before)) =
-                self.counts.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-            before.saturating_sub(TOKEN) <= max / 2
-        })
-    }
-}
-
-impl Throttle {
-    fn new(config: &ThrottlingConfig) -> Self {
-        let max = config.max_tokens.saturating_mul(TOKEN);
-        // gRFC A6: decimals beyond the third are ignored. The half of a millionth
-        // is for products such as 1.001 · 1000 = 1000.9999999999999.
-        Self { max, ratio: (config.token_ratio * f64::from(TOKEN) + 0.0005) as u32 }
-    }
-}
-
-/// Changes a counter by `f`, unless that is `None`. Whether it was changed.
-fn change(counter: &AtomicU32, f: impl FnMut(u32) -> Option<u32>) -> bool {
-    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, f).is_ok()
 }

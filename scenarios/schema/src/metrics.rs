@@ -105,7 +105,7 @@ pub const METRICS: &[Metric] = &[
     of_timeline("connections.opened_per_s.peak", "most connections established per second, in any interval"),
     of_timeline(
         "attempts_per_request",
-        "requests that reached servers per request of a client: above 1 where requests are retried",
+        "requests that reached servers per request of a client: above 1 where requests are retried or hedged",
     ),
     of_run(
         "splits.effective_error.max",

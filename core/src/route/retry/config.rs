@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::problems::Problems;
+use crate::route::restraint::{BudgetConfig, ThrottlingConfig};
 use crate::{Code, Nanos};
 
-/// gRFC A6: a client treats more than 5 attempts as 5.
-pub(super) const MOST_ATTEMPTS: u32 = 5;
+/// gRFC A6: a client treats more than 5 attempts, retried or hedged, as 5.
+pub const MOST_ATTEMPTS: u32 = 5;
 
 /// How failed attempts are repeated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,34 +51,6 @@ impl Default for RetryConfig {
     }
 }
 
-/// Retries as a part of what is going on: envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct BudgetConfig {
-    /// Retries that may be going on, in percent of the requests that are. 20, RetryBudget `budget_percent`.
-    pub budget_percent: f64,
-    /// This many are always allowed. 3, RetryBudget `min_retry_concurrency`.
-    pub min_retry_concurrency: u32,
-}
-
-impl Default for BudgetConfig {
-    fn default() -> Self {
-        Self { budget_percent: 20.0, min_retry_concurrency: 3 }
-    }
-}
-
-/// gRFC A6 `retryThrottling`: tokens that failures take and successes give back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ThrottlingConfig {
-    /// Tokens at the start and at most, 1 to 1000. Retries stop at half of it. gRFC A6 `maxTokens`.
-    pub max_tokens: u32,
-    /// What a success gives back; a failure takes 1. Counted in thousandths. gRFC A6 `tokenRatio`.
-    pub token_ratio: f64,
-}
-
 impl RetryConfig {
     pub(in crate::route) fn problems(&self) -> Problems {
         let mut problems = Problems::default();
@@ -87,10 +60,7 @@ impl RetryConfig {
             let rule = "`retryable_status_codes` is empty; nothing would be retried";
             problems.add("retryable_status_codes", rule, "leave it out to get [\"UNAVAILABLE\"]");
         }
-        if let Some(i) = self.retryable_status_codes.iter().position(|&code| code == Code::Ok) {
-            let path = format!("retryable_status_codes.{i}");
-            problems.add(&path, "OK is not an error; it can't be retried", "delete it");
-        }
+        codes_problems(&mut problems, "retryable_status_codes", &self.retryable_status_codes, "retried");
         let least = Nanos::from_millis(1);
         problems.at_least("initial_backoff", self.initial_backoff, least, "Envoy's default is \"25ms\"");
         if self.max_backoff < self.initial_backoff {
@@ -106,14 +76,18 @@ impl RetryConfig {
             problems.add("per_attempt_timeout", rule, "leave it out for no limit");
         }
         if let Some(budget) = &self.budget {
-            problems.within("budget.budget_percent", budget.budget_percent, 0.0, 100.0, "Envoy's default is 20");
+            problems.part("budget", budget.problems());
         }
         if let Some(throttling) = &self.throttling {
-            problems.within("throttling.max_tokens", throttling.max_tokens, 1, 1000, "gRFC A6 has 10 as its example");
-            // Less than a thousandth would be counted as nothing.
-            let hint = "gRFC A6 has 0.1 as its example: ten successes for a failure";
-            problems.within("throttling.token_ratio", throttling.token_ratio, 0.001, 1000.0, hint);
+            problems.part("throttling", throttling.problems());
         }
         problems
+    }
+}
+
+/// OK is no reason for another attempt.
+pub(in crate::route) fn codes_problems(problems: &mut Problems, path: &str, codes: &[Code], what: &str) {
+    if let Some(i) = codes.iter().position(|&code| code == Code::Ok) {
+        problems.add(&format!("{path}.{i}"), format!("OK is not an error; it can't be {what}"), "delete it");
     }
 }
