@@ -374,8 +374,11 @@ impl PodRecord {
 /// What balancers did to requests besides passing them on, over the whole run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Interventions {
-    /// Attempts after the first.
+    /// Attempts after the first had failed.
     pub retries: u64,
+    /// Attempts beside the first; left out if there were none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hedges: u64,
     /// Requests delayed or aborted by an injected fault.
     pub faults_injected: u64,
     /// Requests refused by a rate limit, or for want of its answer.
@@ -386,6 +389,10 @@ pub struct Interventions {
     /// Requests that a policy turned away on purpose.
     #[serde(default)]
     pub turned_away: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// What became of the requests that reached a deployment. A request is the deployment's whose pod its last attempt reached;

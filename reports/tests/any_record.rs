@@ -146,6 +146,7 @@ fn strategy(number: BoxedStrategy<f64>) -> impl Strategy<Value = StrategyRecord>
                     happenings: vec![EventRecord { at_s: n[2], label: "scaled".to_owned() }],
                     interventions: Interventions {
                         retries: started,
+                        hedges: failed,
                         faults_injected: ok,
                         rate_limited: failed,
                         probes: ok,

@@ -272,13 +272,16 @@ fn what_controllers_did_is_told_and_ticked() {
     assert!(!before.contains("What controllers did"));
     let s = &mut record.strategies[0];
     s.happenings = vec![EventRecord { at_s: 61.5, label: "rolled <back>".to_owned() }];
-    s.interventions = Interventions { retries: 3, rate_limited: 1, ..Interventions::default() };
+    s.interventions = Interventions { retries: 3, hedges: 2, rate_limited: 1, ..Interventions::default() };
     let html = render(&record);
     assert!(
         html.contains("What controllers did: 1 step") && html.contains("61.5 s</span> rolled &lt;back&gt;"),
         "{html}"
     );
-    assert!(html.contains("did more than pass requests on: 3 retried attempts, 1 rate-limited request."), "{html}");
+    assert!(
+        html.contains("did more than pass requests on: 3 retried attempts, 2 hedged attempts, 1 rate-limited request."),
+        "{html}"
+    );
     let lines = |html: &str| html.matches("<line ").count();
     assert!(lines(&html) >= lines(&before) + 4, "a tick in each time plot, of both sizes");
 }

@@ -209,6 +209,7 @@ pub(super) fn happenings(s: &StrategyRecord, most: usize) -> String {
     let i = &s.interventions;
     let counts = [
         (i.retries, "retried attempt"),
+        (i.hedges, "hedged attempt"),
         (i.faults_injected, "injected fault"),
         (i.rate_limited, "rate-limited request"),
         (i.turned_away, "request turned away"),
