@@ -160,14 +160,20 @@ fn routing() -> impl Strategy<Value = (&'static str, String)> {
 
 fn route(name: &'static str, matches: impl Strategy<Value = &'static str>) -> impl Strategy<Value = String> {
     let timeout = key("timeout", of(&["500us", "4ms", "30ms", "400ms"]));
-    let retry = prop::option::of((2u32..=5, of(&["1ms", "25ms"]), attempt(), of(STOPS))).prop_map(|retry| {
-        retry.map_or_else(String::new, |(attempts, pause, attempt, stop)| {
+    let codes = "['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'UNKNOWN']";
+    let retry =
+        (2u32..=5, of(&["1ms", "25ms"]), attempt(), of(STOPS)).prop_map(move |(attempts, pause, attempt, stop)| {
             format!(
                 "[strategy.route.retry]\nmax_attempts = {attempts}\ninitial_backoff = {pause:?}\n{attempt}{stop}\
-                 retryable_status_codes = ['UNAVAILABLE', 'DEADLINE_EXCEEDED', 'RESOURCE_EXHAUSTED', 'UNKNOWN']\n"
+             retryable_status_codes = {codes}\n"
             )
-        })
+        });
+    let codes = of(&["", "non_fatal_status_codes = ['UNAVAILABLE', 'RESOURCE_EXHAUSTED', 'UNKNOWN']\n"]);
+    let delay = of(&["0s", "100us", "2ms", "20ms", "400ms", "1h"]);
+    let hedge = (2u32..=5, delay, codes, of(STOPS)).prop_map(|(attempts, delay, codes, stop)| {
+        format!("[strategy.route.hedge]\nmax_attempts = {attempts}\nhedging_delay = {delay:?}\n{stop}{codes}")
     });
+    let further = prop_oneof![2 => Just(String::new()), 1 => retry, 1 => hedge];
     let fault = of(&[
         "",
         "",
@@ -187,11 +193,11 @@ fn route(name: &'static str, matches: impl Strategy<Value = &'static str>) -> im
          failure_mode_deny = true }\n",
     ]);
     let hash = of(&["", "hash_policy = [{ header = 'x-user' }, { source_ip = true }]\n"]);
-    (matches, 1u32..4, 0u32..4, timeout, (retry, fault, limit, hash)).prop_map(
-        move |(matches, v1, v2, timeout, (retry, fault, limit, hash))| {
+    (matches, 1u32..4, 0u32..4, timeout, (further, fault, limit, hash)).prop_map(
+        move |(matches, v1, v2, timeout, (further, fault, limit, hash))| {
             format!(
                 "[[strategy.route]]\nname = '{name}'\n{matches}{timeout}clusters = [{{ name = 'v1', weight = {v1} }}, \
-                 {{ name = 'v2', weight = {v2} }}]\n{hash}{retry}{fault}{limit}"
+                 {{ name = 'v2', weight = {v2} }}]\n{hash}{further}{fault}{limit}"
             )
         },
     )
@@ -466,8 +472,9 @@ fn check(scenario: &Scenario, record: &RunRecord, s: &StrategyRecord) -> Result<
     }
     prop_assert!(passed_on <= sent && s.requests.ok <= at_servers);
     let strategy = scenario.strategies.iter().find(|strategy| strategy.name == s.name).expect("it was run");
-    let retries = strategy.routes.iter().filter_map(|route| route.retry.as_ref());
-    let attempts = retries.map(|retry| u64::from(retry.max_attempts)).max().unwrap_or(1);
+    let retries = strategy.routes.iter().filter_map(|route| route.retry.as_ref()).map(|retry| retry.max_attempts);
+    let hedges = strategy.routes.iter().filter_map(|route| route.hedge.as_ref()).map(|hedge| hedge.max_attempts);
+    let attempts = retries.chain(hedges).map(u64::from).max().unwrap_or(1);
     let arrived = if s.name == "mesh" { at_inbound } else { at_servers };
     prop_assert!(arrived <= passed_on * attempts, "{arrived} at servers, {passed_on} passed on");
 

@@ -3,10 +3,12 @@
 
 use lb_core::route::Fault;
 
-use super::calls::Phase;
+use super::calls::{Call, Phase};
 use super::connections::State;
 use super::pods::Phase as PodPhase;
+use super::routes::Hedged;
 use super::{Tally, World};
+use crate::engine::Id;
 
 impl World<'_> {
     /// Panics if the books do not balance.
@@ -30,7 +32,7 @@ impl World<'_> {
                 || self.callers.get(call.caller).expect("a call that goes on has a caller").waiting.contains(&id);
             match call.phase {
                 Phase::Waiting => assert!(waits(), "its caller has forgotten that {id:?} waits"),
-                // Asking for leave, delayed, or in the pause before another attempt.
+                // Asking for leave, delayed, in the pause before another attempt, or hedged.
                 Phase::Forwarded(child) if child.is_none() => {
                     let alive = self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
                     let held = self.pods[call.pod.0 as usize].routing.as_ref().is_some_and(|r| r.holds(id));
@@ -45,6 +47,10 @@ impl World<'_> {
                 }
                 _ => {}
             }
+            if !call.parent.is_none() {
+                // Nobody would ever cancel it.
+                assert!(self.waits_for(call.parent, id), "{id:?} goes on, and nobody waits for it: {call:?}");
+            }
         }
         let requests = Tally::sum(&self.recorder.loads).requests;
         let unended = requests.started - requests.ok - requests.failed;
@@ -56,6 +62,14 @@ impl World<'_> {
                 assert!(self.calls.get(id).is_some_and(|c| c.phase == Phase::Waiting), "{id:?} waits no longer");
             }
         }
+    }
+
+    /// Whether the call `parent` waits for `child`, which was made for it.
+    fn waits_for(&self, parent: Id<Call>, child: Id<Call>) -> bool {
+        self.calls.get(parent).is_some_and(|parent| match self.routed.get(parent.routed).map(|r| &r.hedged) {
+            Some(Some(hedged)) => hedged.attempts.contains(&child),
+            _ => parent.phase == Phase::Forwarded(child),
+        })
     }
 
     fn audit_pods(&self) {
@@ -85,12 +99,27 @@ impl World<'_> {
         assert_eq!(self.places.load, on_nodes, "pods of each node");
     }
 
-    /// What a route counts must be with the requests that pass it: a fault or a retry that was never given back would
-    /// take the place of another for ever.
+    /// What a route counts must be with the requests that pass it: a fault, a retry or a hedge that was never given back
+    /// would take the place of another for ever.
     fn audit_routes(&self) {
         let held: Vec<_> = self.calls.iter().map(|(_, c)| c.routed).filter(|routed| !routed.is_none()).collect();
         assert!(held.iter().all(|&routed| self.routed.get(routed).is_some()), "what a call holds is there");
         assert_eq!(self.routed.iter().count(), held.len(), "each that passes routes is one call's");
+        for (id, call) in self.calls.iter() {
+            let alive = self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
+            let Some(hedged) = self.routed.get(call.routed).and_then(|r| r.hedged.as_ref()).filter(|_| alive) else {
+                continue;
+            };
+            let under_way: Vec<_> = hedged.attempts.iter().filter(|attempt| !attempt.is_none()).collect();
+            assert!(!under_way.is_empty(), "{id:?} is hedged and waits for nothing");
+            for &&attempt in &under_way {
+                let attempt = self.calls.get(attempt).filter(|c| c.phase != Phase::Abandoned);
+                assert!(
+                    attempt.is_some_and(|attempt| attempt.parent == id),
+                    "an attempt of {id:?} has ended unnoticed"
+                );
+            }
+        }
         for (index, pod) in self.pods.iter().enumerate().filter(|(_, pod)| pod.phase != PodPhase::Gone) {
             let Some(routing) = &pod.routing else { continue };
             for id in self.written.routes.iter().filter_map(|route| routing.router.find(&route.name)) {
@@ -107,6 +136,13 @@ impl World<'_> {
                     // The first attempt's end makes it a retry, until it ends with its last attempt.
                     let retries = attempts().filter(|a| a.number() > 1).count();
                     assert_eq!(retry.active_retries() as usize, retries, "retries at {}", place());
+                }
+                if let Some(hedge) = route.hedge() {
+                    let requests = || here().filter_map(|r| r.hedged.as_ref());
+                    assert_eq!(hedge.active_requests() as usize, requests().count(), "requests at {}", place());
+                    let further = |hedged: &Hedged| hedged.attempts[1..].iter().filter(|a| !a.is_none()).count();
+                    let hedges: usize = requests().map(|hedged| further(hedged)).sum();
+                    assert_eq!(hedge.active_hedges() as usize, hedges, "hedges at {}", place());
                 }
             }
         }

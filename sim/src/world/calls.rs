@@ -98,7 +98,8 @@ pub(super) enum Phase {
     Queued,
     /// Being worked on.
     Working,
-    /// At a proxy, which waits for the answer to its own call; or passing routes, where there is none between attempts.
+    /// At a proxy, which waits for the answer to its own call; or passing routes, where there is none between attempts, and
+    /// none either where the request is hedged.
     Forwarded(Id<Call>),
     /// The answer is on its way.
     Returning,
@@ -125,7 +126,7 @@ pub(crate) struct Call {
     pub(super) reached: Option<u16>,
     /// Pods on the way before this one.
     pub(super) stage: u8,
-    /// Attempts before this one, where a route retries.
+    /// Attempts before this one, where a route retries or hedges.
     pub(super) attempt: u8,
     /// Node borders crossed on the way.
     pub(super) hops: u8,
@@ -414,12 +415,12 @@ impl World<'_> {
         let pod_still_has_it =
             matches!(before, Phase::Queued | Phase::Working) && self.pods[call.pod.0 as usize].phase != PodPhase::Gone;
         let mut call = if pod_still_has_it { call.clone() } else { self.calls.remove(id)? };
-        self.release_routed(call.routed);
+        let reached = self.release_routed(call.routed);
         match before {
             Phase::Waiting => self.stop_waiting(call.caller, id),
             Phase::Forwarded(child) => {
-                // The parent ends first: how far its request came is the child's to say.
-                call.reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached);
+                // The parent ends first: how far its request came is the child's to say, or the latest of several.
+                call.reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached).or(reached);
             }
             _ => {}
         }

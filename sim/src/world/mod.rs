@@ -194,7 +194,7 @@ enum Event {
     Autoscale(u32),
     /// The scenario's timeline: index of its event.
     Timeline(u32),
-    /// An injected delay or the pause before a retry is over.
+    /// An injected delay or the pause before a retry is over, or another attempt of a hedged request is due.
     Resume(Id<Call>),
     /// The time that a route gives a request.
     RouteTimeout(Id<Call>),

@@ -1,13 +1,16 @@
 //! Routes: what a balancer does with a request around the pick. It finds the request's route, asks for leave where there
-//! is a rate limit, injects faults, chooses a cluster by weight, and tries again what failed.
+//! is a rate limit, injects faults, chooses a cluster by weight, and tries again what failed or takes long.
 //!
 //! What is decided is the core's ([`lb_core::route`]); here its decisions are carried out. A request that passes routes is
 //! a call without a connection of its own (at a client) or the call a proxy has received, and each attempt is a call made
-//! for it. Where the request stands between them is its [`Routed`].
+//! for it. Where the request stands between them is its [`Routed`]. A call waits for one other at most, which its phase
+//! names; only a hedged request has several attempts under way, and these are named by its `Routed`.
 
 use lb_core::Nanos;
 use lb_core::limit::{Limit, RateLimitService};
-use lb_core::route::{Attempts, ClusterId, Fault, Pushback, RequestInfo, RetryDecision, RouteId};
+use lb_core::route::{
+    Attempts, ClusterId, Fault, HedgeDecision, Hedges, MOST_ATTEMPTS, Pushback, RequestInfo, RetryDecision, RouteId,
+};
 
 use super::callers::Caller;
 use super::calls::{Call, End, Phase};
@@ -30,7 +33,16 @@ pub(crate) struct Routed {
     pub(super) attempts: Option<Attempts>,
     /// What hashing policies go by.
     pub(super) hash: Option<u64>,
+    /// From its first attempt on, where the route hedges.
+    pub(super) hedged: Option<Box<Hedged>>,
     step: Step,
+}
+
+/// A request with several attempts under way.
+pub(super) struct Hedged {
+    hedges: Hedges,
+    /// Those under way, each where [`Call::attempt`] says.
+    pub(super) attempts: [Id<Call>; MOST_ATTEMPTS as usize],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +51,7 @@ enum Step {
     Asking,
     /// An injected delay.
     Delayed,
-    /// An attempt is under way.
+    /// An attempt is under way, or several.
     Attempting,
     /// The pause before the next attempt.
     Pausing,
@@ -77,8 +89,8 @@ impl World<'_> {
         let cluster = found.cluster(stream);
         let attempts = found.retry().map(|retry| retry.begin());
         let hash = source.and_then(|source| found.hash(&request, source.as_str()));
-        call.routed =
-            self.routed.insert(Routed { pod, route, cluster, fault: None, attempts, hash, step: Step::Asking });
+        let routed = Routed { pod, route, cluster, fault: None, attempts, hash, hedged: None, step: Step::Asking };
+        call.routed = self.routed.insert(routed);
         if let Some(timeout) = found.timeout() {
             self.queue.at(now + timeout, Event::RouteTimeout(id));
         }
@@ -148,28 +160,60 @@ impl World<'_> {
         }
     }
 
-    /// An injected delay or the pause before a retry is over.
+    /// An injected delay or the pause before a retry is over, or another attempt of a hedged request is due.
     pub(super) fn resume(&mut self, id: Id<Call>) {
         match self.routed_of(id).map(|r| r.step) {
             Some(Step::Delayed) => self.after_delay(id),
             Some(Step::Pausing) => self.attempt(id),
+            Some(Step::Attempting) => self.hedge(id),
             _ => {}
         }
     }
 
-    /// Sends the request to its cluster.
+    /// Sends the request to its cluster, the first time or again after the last attempt has ended.
     fn attempt(&mut self, id: Id<Call>) {
+        let now = self.queue.now();
+        let Some(routed) = self.calls.get(id).map(|c| c.routed).and_then(|r| self.routed.get_mut(r)) else { return };
+        routed.step = Step::Attempting;
+        let number = routed.attempts.as_ref().map_or(1, |attempts| attempts.number());
+        let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref() else { return };
+        let Some(hedge) = routing.router.get(routed.route).hedge() else { return self.send_attempt(id, number) };
+        let hedged = Hedged { hedges: hedge.begin(now), attempts: [Id::NONE; MOST_ATTEMPTS as usize] };
+        routed.hedged = Some(Box::new(hedged));
+        self.send_attempt(id, number);
+        self.hedge(id);
+    }
+
+    /// Sends what is due of a hedged request's further attempts, and looks again when the next is.
+    fn hedge(&mut self, id: Id<Call>) {
+        let now = self.queue.now();
+        // Without a cluster an attempt ends the request.
+        while let Some(routed) = self.calls.get(id).map(|c| c.routed).and_then(|r| self.routed.get_mut(r))
+            && let Some(hedged) = routed.hedged.as_deref_mut()
+            && let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref()
+            && let Some(hedge) = routing.router.get(routed.route).hedge()
+        {
+            let Some(number) = hedge.send_due(&mut hedged.hedges, now) else {
+                if let Some(at) = hedged.hedges.next_at() {
+                    self.queue.at(at, Event::Resume(id));
+                }
+                return;
+            };
+            self.recorder.interventions.hedges += 1;
+            self.send_attempt(id, number);
+        }
+    }
+
+    /// Sends attempt `number`, from 1.
+    fn send_attempt(&mut self, id: Id<Call>, number: u32) {
         let Some(call) = self.calls.get_mut(id) else { return };
         // A client's own request is worked on as if there were no routes, a proxy's is the next step on its way.
         let stage = call.stage + u8::from(!call.connection.is_none());
-        let Some(routed) = self.routed.get_mut(call.routed) else { return };
-        routed.step = Step::Attempting;
-        let (pod, route, cluster) = (routed.pod, routed.route, routed.cluster);
-        let before = routed.attempts.as_ref().map_or(0, |attempts| attempts.number() - 1);
-        call.attempt = u8::try_from(before).unwrap_or(u8::MAX);
-        let Some(routing) = self.pods[pod.0 as usize].routing.as_deref() else { return };
-        let timeout = routing.router.get(route).retry().and_then(|retry| retry.per_attempt_timeout());
-        let caller = routing.clusters.get(cluster.index()).copied().unwrap_or(Id::NONE);
+        call.attempt = u8::try_from(number - 1).unwrap_or(u8::MAX);
+        let Some(routed) = self.routed.get(call.routed) else { return };
+        let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref() else { return };
+        let timeout = routing.router.get(routed.route).retry().and_then(|retry| retry.per_attempt_timeout());
+        let caller = routing.clusters.get(routed.cluster.index()).copied().unwrap_or(Id::NONE);
         if caller.is_none() {
             return self.end_routed(id, End::NoCluster);
         }
@@ -181,8 +225,11 @@ impl World<'_> {
         let now = self.queue.now();
         let Some(parent) = self.calls.get(id) else { return };
         let child = Call { caller, stage, ..parent.child(id, now) };
+        let (routed, attempt) = (parent.routed, usize::from(parent.attempt));
         let child = self.calls.insert(child);
-        if let Some(parent) = self.calls.get_mut(id) {
+        if let Some(hedged) = self.routed.get_mut(routed).and_then(|r| r.hedged.as_deref_mut()) {
+            hedged.attempts[attempt] = child;
+        } else if let Some(parent) = self.calls.get_mut(id) {
             parent.phase = Phase::Forwarded(child);
         }
         if let Some(timeout) = timeout {
@@ -227,6 +274,18 @@ impl World<'_> {
                 return self.queue.at(now + pause, Event::Resume(id));
             }
         }
+        if let Some(hedged) = routed.hedged.as_deref_mut()
+            && let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref()
+            && let Some(hedge) = routing.router.get(routed.route).hedge()
+        {
+            hedged.attempts[usize::from(child.attempt)] = Id::NONE;
+            let (number, code) = (u32::from(child.attempt) + 1, child.end.code());
+            let now = self.queue.now();
+            let decision = hedge.on_attempt_end(&mut hedged.hedges, number, code, Pushback::None, now);
+            if decision == HedgeDecision::GoOn {
+                return self.hedge(id);
+            }
+        }
         let route = routed.route;
         self.count_for_split(route, child);
         if let Some(parent) = self.calls.get_mut(id) {
@@ -256,23 +315,35 @@ impl World<'_> {
         }
         call.phase = Phase::Forwarded(Id::NONE);
         let reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached);
+        let reached = self.release(id).or(reached);
         if let Some(call) = self.calls.get_mut(id) {
             call.reached = reached;
         }
         self.end_routed(id, End::Deadline);
     }
 
-    /// Gives back what the request has taken of its route's counts.
-    pub(super) fn release(&mut self, id: Id<Call>) {
-        let Some(call) = self.calls.get_mut(id) else { return };
-        let routed = std::mem::replace(&mut call.routed, Id::NONE);
-        self.release_routed(routed);
+    /// See [`Self::release_routed`].
+    fn release(&mut self, id: Id<Call>) -> Option<u16> {
+        let routed = std::mem::replace(&mut self.calls.get_mut(id)?.routed, Id::NONE);
+        self.release_routed(routed)
     }
 
-    pub(super) fn release_routed(&mut self, routed: Id<Routed>) {
-        let Some(routed) = self.routed.remove(routed) else { return };
+    /// Gives back what a request has taken of its route's counts, and cancels its attempts if it is hedged: the deployment
+    /// that the latest of these has reached.
+    #[inline]
+    pub(super) fn release_routed(&mut self, routed: Id<Routed>) -> Option<u16> {
+        let routed = self.routed.remove(routed)?;
+        self.give_back(routed)
+    }
+
+    fn give_back(&mut self, routed: Routed) -> Option<u16> {
+        let mut reached = None;
+        let attempts = routed.hedged.iter().flat_map(|hedged| hedged.attempts);
+        for attempt in attempts {
+            reached = self.give_up(attempt, End::Cancelled).and_then(|attempt| attempt.reached).or(reached);
+        }
         // Without its process the counts are gone too.
-        let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref() else { return };
+        let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref() else { return reached };
         let route = routing.router.get(routed.route);
         if let Some((injector, fault)) = route.fault().zip(routed.fault) {
             injector.end(fault);
@@ -280,6 +351,10 @@ impl World<'_> {
         if let Some((retry, attempts)) = route.retry().zip(routed.attempts) {
             retry.end(attempts);
         }
+        if let Some((hedge, hedged)) = route.hedge().zip(routed.hedged) {
+            hedge.end(hedged.hedges);
+        }
+        reached
     }
 
     fn routed_of(&self, id: Id<Call>) -> Option<&Routed> {
