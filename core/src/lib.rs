@@ -10,6 +10,7 @@
 //! * [`channel`]: the sans-IO [`Channel`](channel::Channel): resolver rules, connection back-off, connectivity
 //!   states, and the server's side of connection age;
 //! * [`route`]: which cluster a request goes to, and what surrounds it: deadline, retries, injected faults;
+//! * [`service_config`]: gRPC's JSON form of all that, read and written;
 //! * [`limit`]: rate limits, a bucket of one's own and a shared service's;
 //! * [`delivery`]: a canary that is promoted or rolled back by what is measured of it;
 //! * [`slots`]: the append-only table in which per-endpoint atomics live, shared by every picker of a policy;
@@ -23,6 +24,7 @@ mod pick;
 pub mod policy;
 mod problems;
 pub mod route;
+pub mod service_config;
 pub mod slots;
 mod time;
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use super::Policy;
 use super::adaptive_throttle::AdaptiveThrottleConfig;
@@ -207,6 +208,18 @@ impl PolicyConfig {
     /// The policy that this one is wrapped around, if it is.
     pub fn child(&self) -> Option<&Self> {
         self.settings().child()
+    }
+
+    /// Its settings that are not as by default, besides its [child](Self::child), as a scenario writes them.
+    pub fn changed(&self) -> Map<String, Value> {
+        let settings = |policy: &Self| match serde_json::to_value(policy) {
+            Ok(Value::Object(mut named)) => named.remove(policy.name()),
+            _ => None,
+        };
+        let default = Self::named(self.name()).and_then(|policy| settings(&policy)).unwrap_or_default();
+        let Some(Value::Object(mut changed)) = settings(self) else { return Map::new() };
+        changed.retain(|setting, value| setting != "child_policy" && default.get(setting) != Some(value));
+        changed
     }
 
     /// What it needs of its host besides connections.
