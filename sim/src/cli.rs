@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reports::RunRecord;
 use scenarios::Scenario;
 
+use crate::export::{self, ExportArgs};
 use crate::gallery::{self, GalleryArgs};
 
 /// All expectations hold.
@@ -77,6 +78,13 @@ enum Command {
     ///
     /// Exit status: 0 all expectations hold, 1 one failed, 2 bad input.
     Gallery(GalleryArgs),
+
+    /// Print the configuration that does outside what a strategy does here: gRPC's, Envoy's or Istio's.
+    ///
+    /// What has no equivalent, or is set elsewhere, is noted on standard error.
+    ///
+    /// Exit status: 0 it is printed, 2 bad input, or there is no equivalent.
+    Export(ExportArgs),
 }
 
 /// Most seeds of a run: far more than an interval gains from.
@@ -121,8 +129,10 @@ pub(crate) fn say(text: impl Display) -> Result<(), BadInput> {
 }
 
 fn run(args: &Args) -> Result<u8, BadInput> {
-    if let Some(Command::Gallery(gallery)) = &args.command {
-        return gallery::run(gallery);
+    match &args.command {
+        Some(Command::Gallery(gallery)) => return gallery::run(gallery),
+        Some(Command::Export(export)) => return export::run(export),
+        None => {}
     }
     if args.schema {
         say(serde_json::to_string_pretty(&scenarios::json_schema())?)?;
@@ -227,17 +237,21 @@ fn only(mut scenario: Scenario, names: &[String], path: &Path) -> Result<Scenari
         return Ok(scenario);
     }
     if let Some(unknown) = names.iter().find(|n| scenario.strategies.iter().all(|s| s.name != **n)) {
-        let known: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
-        let path = path.display();
-        return Err(
-            format!("--strategy {unknown}: {path} has no such strategy\n  hint: it has {}", known.join(", ")).into()
-        );
+        return Err(no_such_strategy(unknown, &scenario, path));
     }
     scenario.strategies.retain(|s| names.contains(&s.name));
     scenario
         .expectations
         .retain(|e| names.contains(&e.strategy) && e.against.as_ref().is_none_or(|other| names.contains(other)));
     Ok(scenario)
+}
+
+pub(crate) fn no_such_strategy(name: &str, scenario: &Scenario, path: &Path) -> BadInput {
+    let known: Vec<&str> = scenario.strategies.iter().map(|s| s.name.as_str()).collect();
+    let meant = scenarios::closest(name, known.iter().copied());
+    let meant = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
+    let path = path.display();
+    format!("--strategy {name}: {path} has no such strategy\n  hint: {meant}it has {}", known.join(", ")).into()
 }
 
 /// The command that gives the same record again, quoted for a shell. The scenario is named from the working directory, or

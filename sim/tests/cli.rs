@@ -179,7 +179,7 @@ fn arguments_that_make_no_sense_give_2() {
     let dir = folder(SCENARIO);
     sim(dir.path(), &["small.toml", "--strategy", "al"]).code(2).stdout_eq("").stderr_eq(str![[r#"
 --strategy al: small.toml has no such strategy
-  hint: it has one, all
+  hint: did you mean `all`? it has one, all
 
 "#]]);
     for args in [&[][..], &["small.toml", "--seed", "-1"], &["small.toml", "--sed", "1"], &["small.toml", "other.toml"]]

@@ -194,21 +194,24 @@ fn printable(text: String) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
+/// The candidate that was meant by what is written, if one is close.
+pub fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, closest) = candidates
+        .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(written.len()) <= 8)
+        .map(|candidate| (strsim::damerau_levenshtein(written, candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)?;
+    // A third of the letters may differ: `replica`, `reqests.ok`, `sever`.
+    (distance <= written.chars().count().max(3) / 3).then_some(closest)
+}
+
 /// A hint that names the candidate closest to `written`, or all of them if none is close.
 pub(crate) fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>, none: &str) -> String {
     let candidates: Vec<&str> = candidates.into_iter().take(1000).collect();
-    let closest = candidates
-        .iter()
-        .filter(|candidate| candidate.len().abs_diff(written.len()) <= 8)
-        .map(|candidate| (strsim::damerau_levenshtein(written, candidate), *candidate))
-        .min_by_key(|(distance, _)| *distance);
-    match closest {
-        // A third of the letters may differ: `replica`, `reqests.ok`, `sever`.
-        Some((distance, candidate)) if distance <= written.chars().count().max(3) / 3 => {
-            format!("did you mean `{candidate}`?")
-        }
-        _ if candidates.is_empty() => none.to_owned(),
-        _ => {
+    match closest(written, candidates.iter().copied()) {
+        Some(candidate) => format!("did you mean `{candidate}`?"),
+        None if candidates.is_empty() => none.to_owned(),
+        None => {
             let shown = candidates.iter().take(40).map(|c| format!("`{c}`")).collect::<Vec<_>>().join(", ");
             let more = if candidates.len() > 40 { ", …" } else { "" };
             if candidates.len() == 1 { format!("there is only {shown}") } else { format!("there are {shown}{more}") }

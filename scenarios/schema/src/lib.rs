@@ -35,7 +35,7 @@ mod values;
 mod words;
 
 pub use decode::{Loaded, load, parse};
-pub use errors::{Errors, Place, Problem};
+pub use errors::{Errors, Place, Problem, closest};
 pub use metrics::{METRICS, Metric};
 pub use model::*;
 pub use schema::json_schema;
