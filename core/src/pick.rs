@@ -50,7 +50,8 @@ impl<'a> PickContext<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asks {
     /// Call [`Policy::exit_idle`](crate::Policy::exit_idle) (through the channel: `Input::Waiting`), whatever the answer was:
-    /// an endpoint is to be connected that was left alone until now.
+    /// an endpoint is to be connected that was left alone until now, or the ends of requests have shown something of one
+    /// that the control side is to act on. Picks ask for it until it was called.
     pub exit_idle: bool,
     count: u8,
     probes: [EndpointId; Self::PROBES],

@@ -129,6 +129,12 @@ impl Picker for CircuitBreakerPicker {
         pick
     }
 
+    /// Over the limit if need be: it is sent already.
+    fn picked(&self, endpoint: EndpointId, now: Nanos) {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.child.picked(endpoint, now);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.leave();
@@ -178,6 +184,19 @@ mod tests {
         }
         let free = (0..9).filter(|_| matches!(pick(&*picker, 0), Pick::Endpoint(_))).count();
         assert_eq!(free, 3);
+    }
+
+    #[test]
+    fn a_request_sent_by_a_policy_around_it_takes_a_place() {
+        let picker = picker(3, 0, true);
+        picker.picked(EndpointId(0), Nanos::ZERO);
+        assert_eq!((0..9).filter(|_| matches!(pick(&*picker, 0), Pick::Endpoint(_))).count(), 2);
+        // All are taken, and it is sent all the same; two have to end before there is a place again.
+        picker.picked(EndpointId(0), Nanos::ZERO);
+        picker.done(EndpointId(0), Nanos::ZERO, &Outcome::new(Code::Ok, Nanos::ZERO));
+        assert!(matches!(pick(&*picker, 0), Pick::Drop(_)));
+        picker.done(EndpointId(0), Nanos::ZERO, &Outcome::new(Code::Ok, Nanos::ZERO));
+        assert_eq!(pick(&*picker, 0), Pick::Endpoint(EndpointId(0)));
     }
 
     #[test]

@@ -106,6 +106,10 @@ impl Picker for LeastLoadedPicker {
         Pick::Endpoint(best)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.outstanding.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
         self.outstanding.done(endpoint);

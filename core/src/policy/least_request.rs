@@ -228,6 +228,10 @@ impl Picker for LeastRequestPicker {
         Pick::Endpoint(best)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.outstanding.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
         self.outstanding.done(endpoint);
@@ -314,6 +318,23 @@ mod tests {
         let failing = picker(&mut policy);
         assert!(matches!(failing.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)), Pick::Fail(_)));
         for id in [0, 1, 1, 1, 9_999] {
+            failing.done(EndpointId(id), Nanos::ZERO, &ENDED);
+        }
+        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [0, 0]);
+    }
+
+    #[test]
+    fn requests_that_a_policy_around_it_sent_are_counted_ready_or_not() {
+        let (mut policy, outstanding) = policy(2, 2);
+        let ready = picker(&mut policy);
+        ready.picked(EndpointId(0), Nanos::ZERO);
+        assert_eq!(picks(&*ready, 2, &[0, 1], 1), [1], "0 has one already");
+        let mut rng = Script::indices(1, &[0]);
+        policy.update(&mut Context::new(Nanos::ZERO, &mut rng), &EndpointSet::default());
+        let failing = picker(&mut policy);
+        failing.picked(EndpointId(1), Nanos::ZERO);
+        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [1, 2]);
+        for id in [0, 1, 1] {
             failing.done(EndpointId(id), Nanos::ZERO, &ENDED);
         }
         assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [0, 0]);

@@ -96,7 +96,12 @@ pub trait Picker: Send + Sync {
     /// Chooses. Takes no lock and allocates nothing.
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick;
 
-    /// The end of a request that `pick` sent to `endpoint`. Any later picker of the same policy may be told, also
+    /// A request goes to `endpoint` that `pick` did not send there: a policy around this one did, for its session or as a
+    /// probe. Who counts requests counts this one too; its end is told to `done` like any other's. A policy around others
+    /// passes both on in the same way.
+    fn picked(&self, _endpoint: EndpointId, _now: Nanos) {}
+
+    /// The end of a request that was sent to `endpoint`. Any later picker of the same policy may be told, also
     /// when the endpoint is gone by then.
     fn done(&self, _endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {}
 

@@ -72,6 +72,10 @@ impl Picker for WaitingPicker {
         self.answer.clone()
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.outstanding.started(endpoint);
+    }
+
     fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
         self.outstanding.done(endpoint);
     }

@@ -217,6 +217,10 @@ impl Picker for P2cPeakEwmaPicker {
         Pick::Endpoint(best)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.estimates.pending.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.estimates.sampled(endpoint, now, outcome.latency);
@@ -232,6 +236,10 @@ struct WaitingPicker {
 impl Picker for WaitingPicker {
     fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
         self.answer.clone()
+    }
+
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.estimates.pending.started(endpoint);
     }
 
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
