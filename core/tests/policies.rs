@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lb_core::policy::Wanted;
 use lb_core::policy::circuit_breaker::CircuitBreakerConfig;
 use lb_core::policy::maglev::{MaglevConfig, TableSize};
+use lb_core::policy::outlier_detection::{OutlierDetectionConfig, SuccessRateEjection};
 use lb_core::{
     Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Local, Locality, Nanos,
     Outcome, Pick, PickContext, Picker, Policy, PolicyConfig,
@@ -67,6 +68,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         "adaptive_throttle" => Laws { holds_back: true, remembers: true, ..of_child },
         "admission" => of_child,
+        // Ejected endpoints are ready. Who gets what of the others is the child's affair.
+        "outlier_detection" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -81,6 +84,17 @@ fn every_policy() -> Vec<PolicyConfig> {
         PolicyConfig::CircuitBreaker(config) => {
             PolicyConfig::CircuitBreaker(CircuitBreakerConfig { max_requests: 20, ..config })
         }
+        // Without a rule it is the child alone.
+        PolicyConfig::OutlierDetection(config) => PolicyConfig::OutlierDetection(OutlierDetectionConfig {
+            success_rate_ejection: Some(SuccessRateEjection {
+                minimum_hosts: 2,
+                request_volume: 2,
+                ..Default::default()
+            }),
+            consecutive_5xx: Some(2),
+            max_ejection_percent: 50,
+            ..config
+        }),
         policy => policy,
     };
     let nested = NESTED.iter().map(|json| serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}")));
@@ -95,6 +109,10 @@ const NESTED: &[&str] = &[
     r#"{"admission": {"queue_capacity": 2, "failfast_timeout": "50ms", "child_policy": "pick_first"}}"#,
     r#"{"degrader": {"interval": "100ms", "min_call_count": 1, "high_error_rate": 0.1, "high_latency": "1ms", "low_latency": "0s",
         "initial_drop_rate": 1, "ring_ramp_factor": 2}}"#,
+    r#"{"outlier_detection": {"failure_percentage_ejection": {"request_volume": 1, "minimum_hosts": 1}, "consecutive_5xx": 1,
+        "max_ejection_percent": 100, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
+    r#"{"outlier_detection": {"consecutive_5xx": 1, "max_ejection_percent": 100, "child_policy": "pick_first"}}"#,
+    r#"{"outlier_detection": {"consecutive_5xx": 1, "child_policy": {"outlier_detection": {"consecutive_5xx": 2}}}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

@@ -18,6 +18,7 @@ use super::degrader::DegraderConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
+use super::outlier_detection::OutlierDetectionConfig;
 use super::outstanding::Shared;
 use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
@@ -202,6 +203,8 @@ policies! {
     AdaptiveThrottle(AdaptiveThrottleConfig) = "adaptive_throttle",
     /// Around a child: requests wait for an endpoint, but not too many, and not for long.
     Admission(AdmissionConfig) = "admission",
+    /// Around a child: no requests for a while to endpoints that fail more than the others.
+    OutlierDetection(OutlierDetectionConfig) = "outlier_detection",
 }
 
 impl PolicyConfig {
