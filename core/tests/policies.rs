@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lb_core::policy::Wanted;
 use lb_core::policy::circuit_breaker::CircuitBreakerConfig;
+use lb_core::policy::failure_accrual::FailureAccrualConfig;
 use lb_core::policy::maglev::{MaglevConfig, TableSize};
 use lb_core::policy::outlier_detection::{OutlierDetectionConfig, SuccessRateEjection};
 use lb_core::{
@@ -70,6 +71,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         "admission" => of_child,
         // Ejected endpoints are ready. Who gets what of the others is the child's affair.
         "outlier_detection" => Laws { holds_back: true, ..of_child },
+        // So are those that are shut.
+        "failure_accrual" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -95,6 +98,9 @@ fn every_policy() -> Vec<PolicyConfig> {
             max_ejection_percent: 50,
             ..config
         }),
+        PolicyConfig::FailureAccrual(config) => {
+            PolicyConfig::FailureAccrual(FailureAccrualConfig { consecutive_failures: 2, ..config })
+        }
         policy => policy,
     };
     let nested = NESTED.iter().map(|json| serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}")));
@@ -113,6 +119,11 @@ const NESTED: &[&str] = &[
         "max_ejection_percent": 100, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
     r#"{"outlier_detection": {"consecutive_5xx": 1, "max_ejection_percent": 100, "child_policy": "pick_first"}}"#,
     r#"{"outlier_detection": {"consecutive_5xx": 1, "child_policy": {"outlier_detection": {"consecutive_5xx": 2}}}}"#,
+    r#"{"failure_accrual": {"consecutive_failures": 1, "child_policy": {"circuit_breaker": {"child_policy": "round_robin"}}}}"#,
+    r#"{"failure_accrual": {"consecutive_failures": 0, "success_rate": {"window": "1ms", "min_request_threshold": 1},
+        "child_policy": "pick_first"}}"#,
+    r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"failure_accrual": {"failures": "not_ok", "consecutive_failures": 1,
+        "child_policy": {"outlier_detection": {"consecutive_5xx": 1, "child_policy": "maglev"}}}}}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

@@ -15,6 +15,7 @@ use super::admission::AdmissionConfig;
 use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
 use super::degrader::DegraderConfig;
+use super::failure_accrual::FailureAccrualConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
@@ -205,6 +206,8 @@ policies! {
     Admission(AdmissionConfig) = "admission",
     /// Around a child: no requests for a while to endpoints that fail more than the others.
     OutlierDetection(OutlierDetectionConfig) = "outlier_detection",
+    /// Around a child: an endpoint that fails again and again is shut off until a single request to it succeeds.
+    FailureAccrual(FailureAccrualConfig) = "failure_accrual",
 }
 
 impl PolicyConfig {

@@ -20,6 +20,7 @@ pub(super) struct Masked<T> {
     /// What the child wanted when the host last looked, if not everything.
     wanted: Option<Vec<EndpointId>>,
     held: usize,
+    version: u64,
 }
 
 struct Row<T> {
@@ -42,17 +43,22 @@ impl<T> Row<T> {
             _ => Connectivity::TransientFailure,
         }
     }
+
+    fn could_serve(&self) -> bool {
+        self.held && self.state == Connectivity::Ready
+    }
 }
 
 impl<T: Default> Masked<T> {
     pub(super) fn new(child: Box<dyn Policy>) -> Self {
-        Self { child, rows: Roster::default(), wanted: None, held: 0 }
+        Self { child, rows: Roster::default(), wanted: None, held: 0, version: 0 }
     }
 
     /// Takes a snapshot; returns the endpoints that are new.
     pub(super) fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) -> Vec<EndpointId> {
         let new = self.rows.update(endpoints);
         self.held = self.rows.iter().filter(|(_, row)| row.held).count();
+        self.version += 1;
         self.child.update(cx, endpoints);
         new
     }
@@ -61,7 +67,9 @@ impl<T: Default> Masked<T> {
 impl<T> Masked<T> {
     pub(super) fn connectivity(&mut self, cx: &mut Context<'_>, id: EndpointId, state: Connectivity) {
         let Some(row) = self.rows.get_mut(id) else { return };
+        let before = row.could_serve();
         row.state = state;
+        self.version += u64::from(before != row.could_serve());
         // Also when it hears the same as before: an attempt that it wanted may have failed once more.
         let told = row.told();
         self.child.connectivity(cx, id, told);
@@ -75,6 +83,7 @@ impl<T> Masked<T> {
         }
         row.held = held;
         self.held = self.held + usize::from(held) - usize::from(!held);
+        self.version += 1;
         let told = row.told();
         self.child.connectivity(cx, id, told);
     }
@@ -96,12 +105,18 @@ impl<T> Masked<T> {
                 sorted.sort_unstable();
                 for (endpoint, row) in self.rows.iter_mut() {
                     if row.state != Connectivity::Idle && sorted.binary_search(&endpoint.id).is_err() {
+                        self.version += u64::from(row.could_serve());
                         row.state = Connectivity::Idle;
                     }
                 }
                 self.wanted = Some(ids.to_vec());
             }
         }
+    }
+
+    /// Another one when the endpoints that are held back although they are READY may be others.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     /// How many endpoints there are.
@@ -116,6 +131,11 @@ impl<T> Masked<T> {
     /// How many are held back.
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Those that are held back although they are READY, in the resolver's order.
+    pub(super) fn could_serve(&self) -> impl Iterator<Item = EndpointId> {
+        self.rows.iter().filter(|(_, row)| row.could_serve()).map(|(endpoint, _)| endpoint.id)
     }
 
     /// Every endpoint in the resolver's order.
@@ -268,8 +288,12 @@ mod tests {
         bench.hears(0, Ready);
         bench.hears(1, Ready);
         bench.hears(0, true);
+        let version = bench.masked.version();
+        assert_eq!(bench.masked.could_serve().collect::<Vec<_>>(), [EndpointId(0)]);
         *bench.wanted.lock().unwrap() = Some(&[EndpointId(1)]);
         bench.tick();
+        assert_ne!(bench.masked.version(), version);
+        assert_eq!(bench.masked.could_serve().count(), 0);
         assert_eq!(bench.hears(0, false), [(0, Idle)]);
         assert_eq!(bench.hears(1, true), [(1, Unhealthy)], "it was wanted all the time");
     }

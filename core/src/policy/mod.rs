@@ -26,6 +26,7 @@ mod config;
 pub mod degrader;
 mod draw;
 mod endpoint_states;
+pub mod failure_accrual;
 mod failures;
 pub(crate) mod fixed;
 pub mod least_loaded;
