@@ -32,7 +32,17 @@ const TARGET: Duration = Duration::from_millis(40);
 const KEYS: usize = 65_536;
 
 /// A policy with other settings than its own, by a label that begins with its name.
-const VARIANTS: &[(&str, &str)] = &[];
+const VARIANTS: &[(&str, &str)] = &[
+    (
+        "outlier_detection, all rules",
+        r#"{"outlier_detection": {"success_rate_ejection": {}, "failure_percentage_ejection": {}, "consecutive_5xx": 5}}"#,
+    ),
+    ("failure_accrual around round_robin", r#"{"failure_accrual": {"child_policy": "round_robin"}}"#),
+    (
+        "failure_accrual around round_robin, by rate",
+        r#"{"failure_accrual": {"success_rate": {}, "child_policy": "round_robin"}}"#,
+    ),
+];
 
 /// What stands for a policy among the peers' cases.
 const RIVALS: &[(&str, &[&str])] = &[

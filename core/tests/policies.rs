@@ -73,6 +73,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         "outlier_detection" => Laws { holds_back: true, ..of_child },
         // So are those that are shut.
         "failure_accrual" => Laws { holds_back: true, ..of_child },
+        // A session waits for its own endpoint.
+        "override_host" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -124,6 +126,10 @@ const NESTED: &[&str] = &[
         "child_policy": "pick_first"}}"#,
     r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"failure_accrual": {"failures": "not_ok", "consecutive_failures": 1,
         "child_policy": {"outlier_detection": {"consecutive_5xx": 1, "child_policy": "maglev"}}}}}}"#,
+    r#"{"override_host": {"strict": true, "override_host_status": ["draining"], "child_policy": "least_request"}}"#,
+    r#"{"override_host": {"idle_timeout": "10s", "child_policy": "pick_first"}}"#,
+    r#"{"outlier_detection": {"consecutive_5xx": 1, "max_ejection_percent": 50, "child_policy": {"override_host": {
+        "child_policy": {"failure_accrual": {"consecutive_failures": 2, "child_policy": "pick_first"}}}}}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

@@ -7,12 +7,15 @@ use lb_core::{
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
-/// Allocations of 1,000 requests from pick to end.
+/// Allocations of 1,000 requests from pick to end, of which every third has a session and every tenth fails.
 fn allocations(picker: &dyn Picker, rng: &mut Xoshiro256PlusPlus) -> u64 {
-    let outcome = Outcome::new(Code::Ok, Nanos::from_millis(1));
+    let sessions = [7, 70, 700].map(address);
     let requests = || {
-        for _ in 0..1_000 {
-            if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(Nanos::ZERO, rng)) {
+        for i in 0..1_000 {
+            let session = (i % 3 == 0).then(|| &sessions[i % 9 / 3]);
+            let outcome = Outcome::new(if i % 10 == 0 { Code::Unavailable } else { Code::Ok }, Nanos::from_millis(1));
+            let mut cx = PickContext { session, ..PickContext::new(Nanos::ZERO, rng) };
+            if let Pick::Endpoint(id) = picker.pick(&mut cx) {
                 picker.done(id, Nanos::ZERO, &outcome);
             }
         }
@@ -20,13 +23,24 @@ fn allocations(picker: &dyn Picker, rng: &mut Xoshiro256PlusPlus) -> u64 {
     allocation_counter::measure(requests).count_total
 }
 
+fn address(i: u32) -> Address {
+    Address::new(&format!("10.0.0.{i}:50051"))
+}
+
+/// Those that their default settings leave out.
+const OTHERS: &[&str] = &[
+    r#"{"outlier_detection": {"success_rate_ejection": {}, "consecutive_5xx": 1}}"#,
+    r#"{"failure_accrual": {"success_rate": {}, "consecutive_failures": 1}}"#,
+];
+
 #[test]
 fn picks_and_their_ends_allocate_nothing() {
-    for name in PolicyConfig::NAMES {
+    let others = OTHERS.iter().map(|json| serde_json::from_str(json).unwrap());
+    for config in PolicyConfig::NAMES.iter().map(|name| PolicyConfig::named(name).unwrap()).chain(others) {
+        let name = config.name();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        let mut policy = PolicyConfig::named(name).unwrap().build();
-        let endpoint =
-            |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:50051"))).with_weight(1 + i % 5);
+        let mut policy = config.build();
+        let endpoint = |i| Endpoint::new(EndpointId(i), address(i)).with_weight(1 + i % 5);
         let endpoints = EndpointSet::new((0..100).map(endpoint));
         policy.update(&mut Context::new(Nanos::ZERO, &mut rng), &endpoints);
         let waiting = policy.picker(&mut Context::new(Nanos::ZERO, &mut rng));

@@ -21,6 +21,7 @@ use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
 use super::outlier_detection::OutlierDetectionConfig;
 use super::outstanding::Shared;
+use super::override_host::OverrideHostConfig;
 use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
@@ -208,6 +209,8 @@ policies! {
     OutlierDetection(OutlierDetectionConfig) = "outlier_detection",
     /// Around a child: an endpoint that fails again and again is shut off until a single request to it succeeds.
     FailureAccrual(FailureAccrualConfig) = "failure_accrual",
+    /// Around a child: requests of a session go where the session began.
+    OverrideHost(OverrideHostConfig) = "override_host",
 }
 
 impl PolicyConfig {

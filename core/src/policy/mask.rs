@@ -49,6 +49,11 @@ impl<T> Row<T> {
     }
 }
 
+/// Whether there is a connection, or an attempt at one, which the host closes when nobody wants it.
+pub(super) fn is_open(state: Connectivity) -> bool {
+    matches!(state, Connectivity::Ready | Connectivity::Connecting | Connectivity::Unhealthy)
+}
+
 impl<T: Default> Masked<T> {
     pub(super) fn new(child: Box<dyn Policy>) -> Self {
         Self { child, rows: Roster::default(), wanted: None, held: 0, version: 0 }
@@ -104,7 +109,7 @@ impl<T> Masked<T> {
                 let mut sorted = ids.to_vec();
                 sorted.sort_unstable();
                 for (endpoint, row) in self.rows.iter_mut() {
-                    if row.state != Connectivity::Idle && sorted.binary_search(&endpoint.id).is_err() {
+                    if is_open(row.state) && sorted.binary_search(&endpoint.id).is_err() {
                         self.version += u64::from(row.could_serve());
                         row.state = Connectivity::Idle;
                     }

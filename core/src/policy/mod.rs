@@ -35,6 +35,7 @@ pub mod maglev;
 mod mask;
 pub mod outlier_detection;
 mod outstanding;
+pub mod override_host;
 pub mod p2c_peak_ewma;
 pub mod pick_first;
 pub mod random;

@@ -15,15 +15,19 @@ impl<T: Default> Roster<T> {
     /// Takes a snapshot: an endpoint that stays keeps its row, one that is new begins with an empty one. Returns the new ones.
     pub(super) fn update(&mut self, endpoints: &EndpointSet) -> Vec<EndpointId> {
         let before = self.endpoints.as_slice();
-        let mut rows: Vec<Option<T>> = std::mem::take(&mut self.rows).into_iter().map(Some).collect();
+        let mut rows = std::mem::take(&mut self.rows);
         let mut new = Vec::new();
         let row_of = |e: &Endpoint| {
             // The address tells an endpoint that stayed from a new one under a reused id.
             let stayed = self.positions.get(e.id).filter(|&p| before[p].address == e.address);
-            stayed.and_then(|p| rows[p].take()).unwrap_or_else(|| {
-                new.push(e.id);
-                T::default()
-            })
+            match stayed {
+                // No other endpoint of the new snapshot has this id.
+                Some(p) => std::mem::take(&mut rows[p]),
+                None => {
+                    new.push(e.id);
+                    T::default()
+                }
+            }
         };
         self.rows = endpoints.iter().map(row_of).collect();
         self.positions = Positions::of(endpoints.iter().map(|e| e.id));
