@@ -12,6 +12,7 @@ use lb_core::policy::circuit_breaker::CircuitBreakerConfig;
 use lb_core::policy::failure_accrual::FailureAccrualConfig;
 use lb_core::policy::maglev::{MaglevConfig, TableSize};
 use lb_core::policy::outlier_detection::{OutlierDetectionConfig, SuccessRateEjection};
+use lb_core::policy::weighted_round_robin::Scheduler;
 use lb_core::{
     Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Local, Locality, Nanos,
     Outcome, Pick, PickContext, Picker, Policy, PolicyConfig,
@@ -55,6 +56,7 @@ fn laws(config: &PolicyConfig) -> Laws {
         "pick_first" => strict,
         "random" => Laws { share: Share::Equal(|picks, n| by_chance(picks, 1.0 / n)), ..strict },
         "round_robin" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
+        "weighted_round_robin" if is_edf(config) => Laws { share: Share::Weighted(|_, _, r| 1.0 + r), ..strict },
         "weighted_round_robin" => {
             Laws { share: Share::Weighted(|picks, _, r| (1.0 + r) * (2.0 + picks / 131_070.0)), ..strict }
         }
@@ -77,6 +79,10 @@ fn laws(config: &PolicyConfig) -> Laws {
         "override_host" => Laws { holds_back: true, ..of_child },
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
+}
+
+fn is_edf(config: &PolicyConfig) -> bool {
+    matches!(config, PolicyConfig::WeightedRoundRobin(config) if config.scheduler == Scheduler::Edf)
 }
 
 /// Every policy with its default settings, except where these would make the tests slow or trivial, and some nested ones.
@@ -109,8 +115,9 @@ fn every_policy() -> Vec<PolicyConfig> {
     PolicyConfig::NAMES.iter().map(with_settings).chain(nested).collect()
 }
 
-/// Compositions.
+/// Compositions, and settings that make another policy.
 const NESTED: &[&str] = &[
+    r#"{"weighted_round_robin": {"scheduler": "edf"}}"#,
     r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
     r#"{"circuit_breaker": {"child_policy": "pick_first"}}"#,
     r#"{"adaptive_throttle": {"child_policy": {"admission": {"child_policy": "c3"}}}}"#,

@@ -281,7 +281,7 @@ mod tests {
     use crate::policy::least_request::ChoiceCount;
     use crate::policy::pick_first::ConnectionAttemptDelay;
     use crate::policy::round_robin::Start;
-    use crate::policy::weighted_round_robin::WeightClamp;
+    use crate::policy::weighted_round_robin::{Scheduler, WeightClamp};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Strategy {
@@ -320,8 +320,11 @@ mod tests {
                 PolicyConfig::RoundRobin(RoundRobinConfig { start: Start::Zero }),
             ),
             (
-                "policy = { weighted_round_robin = { clamp = 'none' } }",
-                PolicyConfig::WeightedRoundRobin(WeightedRoundRobinConfig { clamp: WeightClamp::None }),
+                "policy = { weighted_round_robin = { scheduler = 'edf', clamp = 'none' } }",
+                PolicyConfig::WeightedRoundRobin(WeightedRoundRobinConfig {
+                    scheduler: Scheduler::Edf,
+                    clamp: WeightClamp::None,
+                }),
             ),
             (
                 "[policy.pick_first]\nshuffle_address_list = true\nconnection_attempt_delay = '1s'",

@@ -25,6 +25,7 @@ pub mod circuit_breaker;
 mod config;
 pub mod degrader;
 mod draw;
+mod edf;
 mod endpoint_states;
 pub mod failure_accrual;
 mod failures;
@@ -42,6 +43,7 @@ pub mod random;
 mod roster;
 pub mod round_robin;
 pub mod utilization_p2c;
+mod static_stride;
 pub mod weighted_round_robin;
 
 pub use config::{Needs, PolicyConfig, Rule};
