@@ -60,6 +60,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         "weighted_round_robin" => {
             Laws { share: Share::Weighted(|picks, _, r| (1.0 + r) * (2.0 + picks / 131_070.0)), ..strict }
         }
+        // Nothing reports its load here.
+        "client_side_weighted_round_robin" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         // Two choices keep the fullest close to the emptiest while nothing ends: the gap is O(log n), never √N.
         "least_request" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "least_loaded" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },

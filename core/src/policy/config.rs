@@ -16,6 +16,7 @@ use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
 use super::degrader::DegraderConfig;
 use super::failure_accrual::FailureAccrualConfig;
+use super::client_side_weighted_round_robin::ClientSideWeightedRoundRobinConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
@@ -185,6 +186,8 @@ policies! {
     RoundRobin(RoundRobinConfig) = "round_robin",
     /// In turn, as often as the weight says.
     WeightedRoundRobin(WeightedRoundRobinConfig) = "weighted_round_robin",
+    /// In turn, as often as the endpoint's load reports say.
+    ClientSideWeightedRoundRobin(ClientSideWeightedRoundRobinConfig) = "client_side_weighted_round_robin",
     /// The least loaded of a few chosen at random.
     LeastRequest(LeastRequestConfig) = "least_request",
     /// The least loaded of all.

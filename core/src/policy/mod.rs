@@ -22,6 +22,7 @@ pub mod admission;
 mod around;
 pub mod c3;
 pub mod circuit_breaker;
+pub mod client_side_weighted_round_robin;
 mod config;
 pub mod degrader;
 mod draw;

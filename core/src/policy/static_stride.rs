@@ -1,5 +1,5 @@
 //! The static stride scheduler: indices in turn, each as often as its weight says, without a lock. gRPC's
-//! (`static_stride_scheduler.cc`), for `weighted_round_robin`.
+//! (`static_stride_scheduler.cc`), for `weighted_round_robin` and `client_side_weighted_round_robin`.
 //!
 //! Weights are scaled so that the largest is 65535. A cursor walks over the endpoints in generations; in generation *g*
 //! endpoint *i* of weight *w* is passed over if (*w·g* + 32767*·i*) mod 65535 < 65535 − *w*. That sum passes a multiple of
@@ -74,6 +74,12 @@ impl StaticStride {
     pub(super) fn new(weights: &[f64], clamp: WeightClamp, rng: &mut dyn rand::Rng) -> Self {
         let (generation, index) = (below(rng, MAX_WEIGHT as usize), below(rng, weights.len()));
         Self { rows: rows(weights, clamp), cursor: AtomicU64::new((generation as u64) << 32 | index as u64) }
+    }
+
+    /// The schedule of other weights for the same endpoints, which goes on where this one is; none if it is the same.
+    pub(super) fn reweighted(&self, weights: &[f64], clamp: WeightClamp) -> Option<Self> {
+        let rows = rows(weights, clamp);
+        (rows != self.rows).then(|| Self { rows, cursor: AtomicU64::new(self.cursor.load(Ordering::Relaxed)) })
     }
 
     /// The next index.
@@ -191,6 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn other_weights_go_on_where_the_old_ones_were() {
+        let stride = at(&[1.0; 4], WeightClamp::None, 7, 2);
+        assert!(stride.reweighted(&[5.0; 4], WeightClamp::None).is_none());
+        // Half of the largest is 32768. Generation 8: 32768 · 8 + 32767 = 4 · 65535 + 32771, at least 65535 − 32768, so index 1
+        // has its turn; generation 9: 4 (mod 65535), so it has not.
+        let next = stride.reweighted(&[1.0, 0.5, 1.0, 1.0], WeightClamp::None).unwrap();
+        assert_eq!([0; 8].map(|_| next.next()), [2, 3, 0, 1, 2, 3, 0, 2]);
+        assert_eq!(stride.next(), 2, "requests that still use the old schedule");
+    }
+
+    #[test]
     fn no_turn_is_given_twice() {
         let stride = at(&[1.0, 2.0, 3.0], WeightClamp::CCore, 0, 0);
         let totals = std::thread::scope(|scope| {
@@ -253,6 +270,17 @@ mod tests {
                 let bound = (1.0 + ratio) * (2.0 + n as f64 / 131_070.0);
                 prop_assert!((f64::from(*count) - expected).abs() < bound, "{count} of {n}, expected {expected} ± {bound}");
             }
+        }
+
+        /// Weights come from load reports, too: nothing that is positive and finite makes an endpoint lose its turn.
+        #[test]
+        fn extreme_weights_do_no_harm(
+            weights in proptest::collection::vec(prop_oneof![Just(5e-324), Just(f64::MAX), 1e-300..1e300f64], 1..20),
+            clamp in prop_oneof![Just(WeightClamp::CCore), Just(WeightClamp::None)],
+        ) {
+            let rows = rows(&weights, clamp);
+            prop_assert!(rows.iter().all(|row| row.weight > 0));
+            prop_assert_eq!(rows.iter().map(|row| row.weight).max(), Some(u16::MAX));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `weighted_round_robin`: the ready endpoints in turn, each as often as its weight says.
 //!
 //! **Solves** endpoints of different size, and shares that were decided elsewhere (1 % to a canary): weights come from
-//! the resolver (`load_balancing_weight`) and stay until it sends others. Weights from load reports are another policy.
+//! the resolver (`load_balancing_weight`) and stay until it sends others. Weights from load reports are
+//! [`client_side_weighted_round_robin`](super::client_side_weighted_round_robin).
 //!
 //! **Source**: two orders of turns, both in use. `static_stride` is gRPC's, with which it implements A58
 //! (`static_stride_scheduler.cc`): the endpoints in the resolver's order, and a light one is passed over most of the time.
