@@ -42,6 +42,7 @@ const VARIANTS: &[(&str, &str)] = &[
         "failure_accrual around round_robin, by rate",
         r#"{"failure_accrual": {"success_rate": {}, "child_policy": "round_robin"}}"#,
     ),
+    ("weighted_round_robin, edf", r#"{"weighted_round_robin": {"scheduler": "edf"}}"#),
 ];
 
 /// What stands for a policy among the peers' cases.

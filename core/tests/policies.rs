@@ -79,6 +79,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         "failure_accrual" => Laws { holds_back: true, ..of_child },
         // A session waits for its own endpoint.
         "override_host" => Laws { holds_back: true, ..of_child },
+        // Endpoints of the same age get the same part of their weights.
+        "slow_start" => of_child,
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -139,6 +141,8 @@ const NESTED: &[&str] = &[
     r#"{"override_host": {"idle_timeout": "10s", "child_policy": "pick_first"}}"#,
     r#"{"outlier_detection": {"consecutive_5xx": 1, "max_ejection_percent": 50, "child_policy": {"override_host": {
         "child_policy": {"failure_accrual": {"consecutive_failures": 2, "child_policy": "pick_first"}}}}}}"#,
+    r#"{"slow_start": {"child_policy": {"weighted_round_robin": {"scheduler": "edf"}}}}"#,
+    r#"{"slow_start": {"aggression": 2, "child_policy": {"circuit_breaker": {"child_policy": {"maglev": {"table_size": 1009}}}}}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

@@ -14,9 +14,9 @@ use super::adaptive_throttle::AdaptiveThrottleConfig;
 use super::admission::AdmissionConfig;
 use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
+use super::client_side_weighted_round_robin::ClientSideWeightedRoundRobinConfig;
 use super::degrader::DegraderConfig;
 use super::failure_accrual::FailureAccrualConfig;
-use super::client_side_weighted_round_robin::ClientSideWeightedRoundRobinConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
@@ -27,6 +27,7 @@ use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
 use super::round_robin::RoundRobinConfig;
+use super::slow_start::SlowStartConfig;
 use super::utilization_p2c::UtilizationP2cConfig;
 use super::weighted_round_robin::WeightedRoundRobinConfig;
 
@@ -48,6 +49,11 @@ pub(super) trait Settings {
     /// What it needs of its host.
     fn needs(&self) -> Needs {
         self.child().map_or_else(Needs::default, PolicyConfig::needs)
+    }
+
+    /// Whether the weights of endpoints make a difference to it.
+    fn uses_weights(&self) -> bool {
+        self.child().is_some_and(PolicyConfig::uses_weights)
     }
 
     /// The header that it wants requests to be hashed by.
@@ -204,6 +210,8 @@ policies! {
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.
     CircuitBreaker(CircuitBreakerConfig) = "circuit_breaker",
+    /// Around a child that goes by weights: a new endpoint gets its share little by little.
+    SlowStart(SlowStartConfig) = "slow_start",
     /// Around a child: fewer requests are sent when many are rejected.
     AdaptiveThrottle(AdaptiveThrottleConfig) = "adaptive_throttle",
     /// Around a child: requests wait for an endpoint, but not too many, and not for long.
@@ -237,6 +245,17 @@ impl PolicyConfig {
     /// What it needs of its host besides connections.
     pub fn needs(&self) -> Needs {
         self.settings().needs()
+    }
+
+    /// Whether the weights of endpoints make a difference to it.
+    pub(super) fn uses_weights(&self) -> bool {
+        self.settings().uses_weights()
+    }
+
+    /// The names of those that go by weights themselves.
+    pub(super) fn named_that_use_weights() -> Vec<&'static str> {
+        let goes_by_weights = |name: &&str| Self::named(name).is_some_and(|p| p.child().is_none() && p.uses_weights());
+        Self::NAMES.iter().copied().filter(goes_by_weights).collect()
     }
 
     /// The header whose value, hashed by [`hash_of`](crate::route::hash_of), is to be a request's
@@ -368,6 +387,20 @@ mod tests {
                 "unknown field `choices`, expected `choice_count` or `with_replacement`",
             ),
             ("policy = { p2c_peak_ewma = { decay = '0s' } }", "p2c_peak_ewma: decay: 0s, must be > 0s"),
+            (
+                "policy = { client_side_weighted_round_robin = { error_utilization_penalty = -0.5 } }",
+                "client_side_weighted_round_robin: error_utilization_penalty: -0.5, must be >= 0",
+            ),
+            (
+                "policy = { client_side_weighted_round_robin = { oob_reporting_period = '0s' } }",
+                "client_side_weighted_round_robin: oob_reporting_period: 0s, must be > 0s",
+            ),
+            ("policy = { slow_start = { aggression = 0 } }", "slow_start: aggression: 0, must be > 0"),
+            ("policy = { slow_start = { aggression = nan } }", "slow_start: aggression: NaN, must be > 0"),
+            (
+                "policy = { slow_start = { min_weight_percent = 101 } }",
+                "slow_start: min_weight_percent: 101, must be between 0 and 100",
+            ),
             ("policy = { random = { seed = 1 } }", "unknown field `seed`, there are no fields"),
             ("policy = { round_robin = { start = 'first' } }", "unknown variant `first`, expected `random` or `zero`"),
             ("policy = { random = {}, round_robin = {} }", "a table of settings names one policy only"),

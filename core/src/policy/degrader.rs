@@ -173,6 +173,10 @@ impl Settings for DegraderConfig {
         }
         Ok(())
     }
+
+    fn uses_weights(&self) -> bool {
+        true
+    }
 }
 
 /// With less than this of its weight an endpoint is given `initial_recovery_level`: D2 has 100 points per unit of weight

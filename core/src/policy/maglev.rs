@@ -66,6 +66,10 @@ impl Settings for MaglevConfig {
     fn needs(&self) -> Needs {
         Needs { hash: true, ..Needs::default() }
     }
+
+    fn uses_weights(&self) -> bool {
+        true
+    }
 }
 
 /// How many entries the table has: a prime up to 5000011.

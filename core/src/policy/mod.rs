@@ -43,8 +43,9 @@ pub mod pick_first;
 pub mod random;
 mod roster;
 pub mod round_robin;
-pub mod utilization_p2c;
+pub mod slow_start;
 mod static_stride;
+pub mod utilization_p2c;
 pub mod weighted_round_robin;
 
 pub use config::{Needs, PolicyConfig, Rule};

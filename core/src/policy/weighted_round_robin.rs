@@ -85,6 +85,10 @@ impl Settings for WeightedRoundRobinConfig {
     fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(WeightedRoundRobin { config: self.clone() }))
     }
+
+    fn uses_weights(&self) -> bool {
+        true
+    }
 }
 
 struct WeightedRoundRobin {
