@@ -6,17 +6,17 @@
 //!
 //! **Source**: Eisenbud et al., "Maglev", NSDI 2016, listing 1, as Envoy has it
 //! (envoy.extensions.load_balancing_policies.maglev.v3.Maglev, `maglev_lb.cc`); gRPC has none. Each endpoint walks the
-//! table in an order of its own: from XXH64(address, seed 0) mod *M* in steps of XXH64(address, seed 1) mod (*M* − 1) + 1;
-//! since *M* is prime, every step size reaches every entry. Endpoints take turns, sorted by address, each claiming the next
-//! entry of its walk that is free; one with a third of the largest weight sits out two turns of three. A request goes
-//! to entry hash mod *M*; one without a hash draws a random one.
+//! table in an order of its own: from XXH64(key, seed 0) mod *M* in steps of XXH64(key, seed 1) mod (*M* − 1) + 1, where its key is
+//! its address, unless the resolver gives it another; since *M* is prime, every step size reaches every entry. Endpoints take
+//! turns, sorted by key, each claiming the next entry of its walk that is free; one with a third of the largest weight sits
+//! out two turns of three. A request goes to entry hash mod *M*; one without a hash draws a random one.
 //!
-//! **A pick costs** one division and one load. The table costs 4 · *M* bytes per client, 256 KiB by default, and its
+//! **A pick costs** two multiplications and one load. The table costs 4 · *M* bytes per client, 256 KiB by default, and its
 //! last entries are long to find: about *M* ln *M* steps, up to 2 ms, whenever the set of ready endpoints changes.
 //!
 //! **Does badly** when that set changes: the keys of an endpoint that went away move, as they must, and some others move
-//! with them, less than 1 % of the table with the default size and up to 200 endpoints (a ring moves none of the others). It never looks at load:
-//! one hot key is one hot endpoint. With more endpoints than entries, some get nothing.
+//! with them, less than 1 % of the table with the default size and up to 200 endpoints. It never looks at load: one hot key is one
+//! hot endpoint. With more endpoints than entries, some get nothing.
 //!
 //! ```
 //! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, PickContext, PolicyConfig};
@@ -46,7 +46,7 @@ use super::config::{Needs, Settings};
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::Shared;
 use super::{Picker, Policy};
-use crate::{Address, Context, EndpointId, Pick, PickContext};
+use crate::{Context, Endpoint, EndpointId, Pick, PickContext};
 
 /// Settings of `maglev`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -112,14 +112,14 @@ impl TableSize {
     }
 }
 
-/// By trial division: up to √5000011, 2,236 steps.
+/// By trial division: up to √5000011, 2,236 steps, for a table.
 fn is_prime(n: u32) -> bool {
-    n >= TableSize::MIN && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
+    n >= TableSize::MIN && (2..).take_while(|d| u64::from(*d).pow(2) <= n.into()).all(|d| !n.is_multiple_of(d))
 }
 
-/// The smallest prime that is `size` or more; 5000011 itself is one.
-fn next_prime(size: u32) -> u32 {
-    (size..TableSize::MAX).find(|&n| is_prime(n)).unwrap_or(TableSize::MAX)
+/// The smallest prime that is `n` or more.
+fn next_prime(n: u32) -> u32 {
+    (n..).find(|&n| is_prime(n)).unwrap_or(TableSize::MAX)
 }
 
 impl Default for TableSize {
@@ -182,20 +182,49 @@ struct Maglev {
 
 impl PickerFactory for Maglev {
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
-        let backends = ready.iter().map(|e| (e.address.clone(), e.id, e.weight)).collect();
-        Arc::new(MaglevPicker { table: fill(self.table_size, backends) })
+        Arc::new(MaglevPicker::new(fill(self.table_size, ready.iter())))
     }
 }
 
 struct MaglevPicker {
     /// Never empty.
     table: Box<[EndpointId]>,
+    modulo: Modulo,
+}
+
+impl MaglevPicker {
+    fn new(table: Box<[EndpointId]>) -> Self {
+        Self { modulo: Modulo::new(table.len() as u64), table }
+    }
 }
 
 impl Picker for MaglevPicker {
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
-        Pick::Endpoint(self.table[(cx.hash_or_random() % self.table.len() as u64) as usize])
+        Pick::Endpoint(self.table[self.modulo.of(cx.hash_or_random()) as usize])
+    }
+}
+
+/// Remainders by one divisor without a division (Barrett).
+#[derive(Debug, Clone, Copy)]
+struct Modulo {
+    divisor: u64,
+    /// ⌊(2^64 − 1) / divisor⌋.
+    reciprocal: u64,
+}
+
+impl Modulo {
+    fn new(divisor: u64) -> Self {
+        Self { divisor, reciprocal: u64::MAX / divisor }
+    }
+
+    /// n mod divisor. With r = 2^64/d − reciprocal, which is between 0 and 1, n/d − n · reciprocal/2^64 = n · r/2^64 is below 1:
+    /// the quotient is right or one too small.
+    #[inline]
+    fn of(self, n: u64) -> u64 {
+        let quotient = ((u128::from(n) * u128::from(self.reciprocal)) >> 64) as u64;
+        let rest = n - quotient * self.divisor;
+        if rest < self.divisor { rest } else { rest - self.divisor }
     }
 }
 
@@ -211,19 +240,20 @@ struct Walk {
 }
 
 /// The table of these endpoints, of which there is at least one, each of weight 1 or more.
-fn fill(size: TableSize, mut backends: Vec<(Address, EndpointId, u32)>) -> Box<[EndpointId]> {
-    // By address, so that all clients fill the same table whatever the order their resolver gave.
-    backends.sort();
+fn fill<'a>(size: TableSize, endpoints: impl Iterator<Item = &'a Endpoint>) -> Box<[EndpointId]> {
+    // By key, so that all clients fill the same table whatever the order their resolver gave.
+    let mut sorted: Vec<&Endpoint> = endpoints.collect();
+    sorted.sort_by_key(|e| (e.hash_key(), &e.address));
     let size = size.get();
     let below = |text: &str, seed, len: u32| (xxh64(text.as_bytes(), seed) % u64::from(len)) as u32;
-    let walk = |(address, id, weight): &(Address, EndpointId, u32)| Walk {
-        id: *id,
-        weight: u64::from(*weight),
+    let walk = |e: &&Endpoint| Walk {
+        id: e.id,
+        weight: u64::from(e.weight),
         due: 0,
-        entry: below(address.as_str(), 0, size),
-        skip: below(address.as_str(), 1, size - 1) + 1,
+        entry: below(e.hash_key(), 0, size),
+        skip: below(e.hash_key(), 1, size - 1) + 1,
     };
-    let mut walks: Vec<Walk> = backends.iter().map(walk).collect();
+    let mut walks: Vec<Walk> = sorted.iter().map(walk).collect();
     let heaviest = walks.iter().map(|w| w.weight).max().unwrap_or(1);
 
     let mut table: Vec<Option<EndpointId>> = vec![None; size as usize];
@@ -256,7 +286,7 @@ fn fill(size: TableSize, mut backends: Vec<(Address, EndpointId, u32)>) -> Box<[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Nanos;
+    use crate::{Address, Nanos};
     use proptest::prelude::*;
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::SeedableRng;
@@ -265,15 +295,23 @@ mod tests {
         TableSize::new(n).unwrap()
     }
 
+    fn endpoint(i: u32, address: &str) -> Endpoint {
+        Endpoint::new(EndpointId(i), Address::new(address))
+    }
+
     /// 127.0.0.1:90 and up as endpoint 0 and up, with these weights.
-    fn local(weights: &[u32]) -> Vec<(Address, EndpointId, u32)> {
-        let backend = |(i, &weight)| (Address::new(&format!("127.0.0.1:{}", 90 + i)), EndpointId(i), weight);
-        (0..).zip(weights).map(backend).collect()
+    fn local(weights: &[u32]) -> Vec<Endpoint> {
+        let local = |(i, &weight)| endpoint(i, &format!("127.0.0.1:{}", 90 + i)).with_weight(weight);
+        (0..).zip(weights).map(local).collect()
     }
 
     /// Pods `from..to`, as in one subnet.
-    fn pods(range: std::ops::Range<u32>) -> Vec<(Address, EndpointId, u32)> {
-        range.map(|i| (Address::new(&format!("10.1.{}.{}:50051", i / 250, i % 250)), EndpointId(i), 1)).collect()
+    fn pods(range: std::ops::Range<u32>) -> Vec<Endpoint> {
+        range.map(|i| endpoint(i, &format!("10.1.{}.{}:50051", i / 250, i % 250))).collect()
+    }
+
+    fn fill(size: TableSize, endpoints: Vec<Endpoint>) -> Box<[EndpointId]> {
+        super::fill(size, endpoints.iter())
     }
 
     fn ids(table: &[EndpointId]) -> Vec<u32> {
@@ -291,7 +329,7 @@ mod tests {
         let table = fill(size(7), local(&[1; 6]));
         assert_eq!(ids(&table), [2, 4, 0, 1, 5, 0, 3]);
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        let picker = MaglevPicker { table };
+        let picker = MaglevPicker::new(table);
         for hash in 0..21 {
             let pick = picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng).with_hash(hash));
             assert_eq!(pick, Pick::Endpoint(picker.table[hash as usize % 7]));
@@ -312,6 +350,15 @@ mod tests {
     }
 
     #[test]
+    fn an_endpoint_keeps_its_entries_under_another_address_if_it_has_a_key() {
+        let named = |e: Endpoint| Endpoint { key: Some(format!("pod-{}", e.id.0).into()), ..e };
+        let before = local(&[3, 1, 2]).into_iter().map(named).collect();
+        let moved = |e: Endpoint| Endpoint { address: Address::new(&format!("10.9.{}.1:80", 9 - e.id.0)), ..e };
+        let after = local(&[3, 1, 2]).into_iter().map(named).map(moved).collect();
+        assert_eq!(fill(size(251), before), fill(size(251), after));
+    }
+
+    #[test]
     fn a_table_smaller_than_the_endpoints_leaves_some_out() {
         assert_eq!(fill(size(2), pods(0..10)).len(), 2);
     }
@@ -325,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_hash_goes_anywhere() {
-        let picker = MaglevPicker { table: fill(size(251), pods(0..5)) };
+        let picker = MaglevPicker::new(fill(size(251), pods(0..5)));
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
         let mut counts = [0u32; 5];
         for _ in 0..50_000 {
@@ -345,9 +392,19 @@ mod tests {
         fn a_lost_endpoint_moves_few_keys_of_the_others(n in 2u32..200, lost in any::<prop::sample::Index>()) {
             let lost = EndpointId(lost.index(n as usize) as u32);
             let before = fill(TableSize::default(), pods(0..n));
-            let after = fill(TableSize::default(), pods(0..n).into_iter().filter(|(_, id, _)| *id != lost).collect());
+            let after = fill(TableSize::default(), pods(0..n).into_iter().filter(|e| e.id != lost).collect());
             let moved = before.iter().zip(&after).filter(|(b, a)| **b != lost && b != a).count();
             prop_assert!((moved as f64) < 0.01 * before.len() as f64, "{moved} moved");
+        }
+
+        /// Also next to multiples, where a quotient that is one too small would show.
+        #[test]
+        fn remainders_are_remainders(n: u64, divisor in 2u64..=5_000_011, multiple: u64) {
+            let modulo = Modulo::new(divisor);
+            let next_to = multiple / divisor * divisor;
+            for n in [n, next_to, next_to.wrapping_sub(1), next_to.wrapping_add(1), 0, 1, u64::MAX, divisor, divisor - 1] {
+                prop_assert_eq!(modulo.of(n), n % divisor, "{} mod {}", n, divisor);
+            }
         }
 
         /// Every endpoint gets its share of the turns: the heaviest every turn, others weight/heaviest of them, ± 1.
