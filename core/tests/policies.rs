@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lb_core::policy::Wanted;
 use lb_core::policy::circuit_breaker::CircuitBreakerConfig;
 use lb_core::policy::failure_accrual::FailureAccrualConfig;
+use lb_core::policy::least_request::SelectionMethod;
 use lb_core::policy::maglev::{MaglevConfig, TableSize};
 use lb_core::policy::outlier_detection::{OutlierDetectionConfig, SuccessRateEjection};
 use lb_core::policy::weighted_round_robin::Scheduler;
@@ -64,6 +65,18 @@ fn laws(config: &PolicyConfig) -> Laws {
         "client_side_weighted_round_robin" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         // Two choices keep the fullest close to the emptiest while nothing ends: the gap is O(log n), never √N.
         "least_request" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
+        "least_request" => {
+            let PolicyConfig::LeastRequest(config) = config else { unreachable!("by its name") };
+            let share = match (config.active_request_bias, config.selection_method) {
+                // Two choices keep the fullest close to the emptiest while nothing ends: the gap is O(log n), never √N.
+                (None, SelectionMethod::NChoices) => Share::Equal(|_, _| 10.0),
+                (None, SelectionMethod::FullScan) => Share::Equal(|_, _| 1.0),
+                // Also where all weights are equal.
+                (Some(0.0), SelectionMethod::FullScan) => Share::Weighted(|_, _, r| 1.0 + r),
+                _ => Share::Nothing,
+            };
+            Laws { share, ..strict }
+        }
         "least_loaded" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         "p2c_peak_ewma" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "c3" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
@@ -120,6 +133,7 @@ fn every_policy() -> Vec<PolicyConfig> {
 }
 
 /// Compositions, and settings that make another policy.
+/// Compositions, and settings by which a policy is another.
 const NESTED: &[&str] = &[
     r#"{"weighted_round_robin": {"scheduler": "edf"}}"#,
     r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
@@ -143,6 +157,9 @@ const NESTED: &[&str] = &[
         "child_policy": {"failure_accrual": {"consecutive_failures": 2, "child_policy": "pick_first"}}}}}}"#,
     r#"{"slow_start": {"child_policy": {"weighted_round_robin": {"scheduler": "edf"}}}}"#,
     r#"{"slow_start": {"aggression": 2, "child_policy": {"circuit_breaker": {"child_policy": {"maglev": {"table_size": 1009}}}}}}"#,
+    r#"{"least_request": {"selection_method": "full_scan"}}"#,
+    r#"{"least_request": {"selection_method": "full_scan", "active_request_bias": 0}}"#,
+    r#"{"least_request": {"active_request_bias": 1}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

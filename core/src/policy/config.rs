@@ -300,7 +300,7 @@ impl<'de> Deserialize<'de> for PolicyConfig {
 mod tests {
     use super::*;
     use crate::Nanos;
-    use crate::policy::least_request::ChoiceCount;
+    use crate::policy::least_request::{ChoiceCount, SelectionMethod};
     use crate::policy::pick_first::ConnectionAttemptDelay;
     use crate::policy::round_robin::Start;
     use crate::policy::weighted_round_robin::{Scheduler, WeightClamp};
@@ -355,6 +355,14 @@ mod tests {
                     connection_attempt_delay: ConnectionAttemptDelay::new(Nanos::from_secs(1)),
                 }),
             ),
+            (
+                "policy = { least_request = { active_request_bias = 1.0, selection_method = 'full_scan' } }",
+                PolicyConfig::LeastRequest(LeastRequestConfig {
+                    active_request_bias: Some(1.0),
+                    selection_method: SelectionMethod::FullScan,
+                    ..Default::default()
+                }),
+            ),
             // gRFC A48: more than 10 choices count as 10; gRFC A61: a delay below 100 ms counts as 100 ms.
             (
                 "policy = { least_request = { choice_count = 64 } }",
@@ -384,7 +392,12 @@ mod tests {
             ("policy = { least_request = { choice_count = 1 } }", "least_request: choice_count: 1, must be >= 2"),
             (
                 "policy = { least_request = { choices = 2 } }",
-                "unknown field `choices`, expected `choice_count` or `with_replacement`",
+                "unknown field `choices`, expected one of `choice_count`, `with_replacement`, `selection_method`, \
+                 `active_request_bias`",
+            ),
+            (
+                "policy = { least_request = { active_request_bias = -0.5 } }",
+                "least_request: active_request_bias: -0.5, must be >= 0",
             ),
             ("policy = { p2c_peak_ewma = { decay = '0s' } }", "p2c_peak_ewma: decay: 0s, must be > 0s"),
             (

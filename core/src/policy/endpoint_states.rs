@@ -166,6 +166,29 @@ impl Positions {
     }
 }
 
+/// A set of endpoints: a bit for each id.
+#[derive(Debug, Default)]
+pub(super) struct IdSet(Vec<u64>);
+
+impl IdSet {
+    pub(super) fn of(ids: impl Iterator<Item = EndpointId>) -> Self {
+        let mut words = Vec::new();
+        for id in ids {
+            let word = id.index() / 64;
+            if words.len() <= word {
+                words.resize(word + 1, 0);
+            }
+            words[word] |= 1 << (id.index() % 64);
+        }
+        Self(words)
+    }
+
+    #[inline]
+    pub(super) fn contains(&self, id: EndpointId) -> bool {
+        self.0.get(id.index() / 64).is_some_and(|word| word >> (id.index() % 64) & 1 == 1)
+    }
+}
+
 /// Who was there before: what a policy remembers of an endpoint is not for one that comes, comes back, or has the id of one
 /// that left.
 #[derive(Debug, Default)]

@@ -71,7 +71,7 @@ impl PickerFactory for LeastLoaded {
     }
 
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
-        Arc::new(LeastLoadedPicker { ready: ready.ids(), outstanding: self.outstanding.clone() })
+        Arc::new(LeastLoadedPicker::new(ready.ids(), self.outstanding.clone()))
     }
 
     fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
@@ -79,10 +79,17 @@ impl PickerFactory for LeastLoaded {
     }
 }
 
-struct LeastLoadedPicker {
+pub(super) struct LeastLoadedPicker {
     /// At least one.
     ready: Box<[EndpointId]>,
     outstanding: Arc<Outstanding>,
+}
+
+impl LeastLoadedPicker {
+    /// The fewest requests among these, of which there is at least one.
+    pub(super) fn new(ready: Box<[EndpointId]>, outstanding: Arc<Outstanding>) -> Self {
+        Self { ready, outstanding }
+    }
 }
 
 impl Picker for LeastLoadedPicker {

@@ -5,17 +5,32 @@
 //! ln *n* / ln ln *n* to ln ln *n* (Mitzenmacher, "The Power of Two Choices", 2001), and unlike a full scan they do not send
 //! every client to the same emptiest endpoint.
 //!
-//! **Source**: gRFC A48, Envoy's LEAST_REQUEST with equal weights. Both draw endpoints with replacement, so one may be
-//! compared with itself and even the busiest is picked once in *n*^choices. The literature mostly draws distinct ones
-//! (`with_replacement = false`), which is better by a little: 19.59 ms against 19.68 ms at 100 servers of 10 ms, 80 % busy.
-//! Weights are ignored, as in gRPC: Envoy's variant for unequal weights (`active_request_bias`) is not here.
+//! **Source**: gRFC A48; Envoy's LEAST_REQUEST (envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest). Both
+//! draw endpoints with replacement, so one may be compared with itself and even the busiest is picked once in *n*^choices.
+//! The literature mostly draws distinct ones (`with_replacement = false`), which is better by a little: 19.59 ms against
+//! 19.68 ms at 100 servers of 10 ms, 80 % busy. Envoy can also compare all of them (`selection_method = "full_scan"`).
+//!
+//! gRPC ignores weights, and so does this without an `active_request_bias`. With one, endpoints of unequal weights are not
+//! drawn but have turns, as in Envoy: after a pick an endpoint is due again after (active + 1)^bias / weight, and the one that
+//! is due first is next. Envoy takes 1.0 for a bias that is not given. Its newest version goes by turns also when weights are
+//! equal and a bias is given; here, as in those before, equal weights mean choices. It starts its schedule over whenever an
+//! endpoint comes or goes, and of equals takes the one that has waited longest; here endpoints that stay keep their turn, and
+//! of equals the first listed is next. Shares are the same.
 //!
 //! **A pick costs** one random number and two loads per choice, and an addition on a counter of the chosen endpoint; its
-//! end costs a subtraction. Picks that choose different endpoints write to different counters.
+//! end costs a subtraction. Picks that choose different endpoints write to different counters. A full scan costs a load for
+//! each ready endpoint, and so does a pick by weight, with an exchange that is tried again, after another look at all, when
+//! another thread took the same turn.
+//!
+//! **How close**: while nothing ends, two choices keep all counts within O(log *n*) of each other whatever *N*, and a full scan
+//! within 1. By weight with a bias of 0, an endpoint has had ⌊*V* · w⌋ turns at virtual time *V*, one more or less for where it
+//! began. Over all, *N* = *V* · Σw ± *n*, so its count is within 1 + *n* · w/Σw of *N* · w/Σw. With a bias *b*, while nothing
+//! ends, *a* requests take 1^b/w + … + *a*^b/w ≈ *a*^(1+b) / ((1+b) · w) to come: counts go with w^(1/(1+b)), so at a bias of
+//! 1 an endpoint of four times the weight has twice the requests. When requests end, rates go with w/(active + 1)^b.
 //!
 //! **Does badly** with an endpoint that fails fast: its requests are over at once, so it always looks idle and draws traffic
 //! (pair it with outlier detection). A client sees its own requests only: with many clients of few requests each, all
-//! counts are 0 or 1 and the choice is `random`'s.
+//! counts are 0 or 1 and the choice is `random`'s. By weight, even the busiest has its turn in the end.
 //!
 //! ```
 //! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick, PickContext, PolicyConfig};
@@ -40,13 +55,17 @@
 //! assert!(counts[0].abs_diff(counts[1]) < 20, "{counts:?}");
 //! ```
 
+mod deadlines;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::Settings;
-use super::draw::below;
-use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
+use self::deadlines::{Deadlines, LONGEST_STEP};
+use super::config::{Rule, Settings};
+use super::draw::{another, below, open_unit};
+use super::endpoint_states::{ConnectAll, IdSet, Known, PickerFactory, Ready};
+use super::least_loaded::LeastLoadedPicker;
 use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
 use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
@@ -60,19 +79,47 @@ pub struct LeastRequestConfig {
     pub choice_count: ChoiceCount,
     /// Whether an endpoint may be drawn twice for one pick. True in gRPC and Envoy; false in most of the literature.
     pub with_replacement: bool,
+    /// Whether a few are compared, by default, or all (Envoy `selection_method`).
+    pub selection_method: SelectionMethod,
+    /// How much requests take from a weight, where weights differ: 0, nothing; 1, half of it with one request (Envoy
+    /// `active_request_bias`, which is 1.0 there if it is not given). None by default: weights are ignored, as in gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_request_bias: Option<f64>,
+}
+
+/// Whom a pick compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum SelectionMethod {
+    /// `choice_count` endpoints, drawn at random (gRPC; Envoy's N_CHOICES, its default).
+    #[default]
+    NChoices,
+    /// All, and of those with the fewest requests any (Envoy's FULL_SCAN): `least_loaded`.
+    FullScan,
 }
 
 impl Default for LeastRequestConfig {
     fn default() -> Self {
-        Self { choice_count: ChoiceCount::default(), with_replacement: true }
+        Self {
+            choice_count: ChoiceCount::default(),
+            with_replacement: true,
+            selection_method: SelectionMethod::default(),
+            active_request_bias: None,
+        }
     }
 }
 
 impl Settings for LeastRequestConfig {
     fn build(&self, shared: &Shared) -> Box<dyn Policy> {
-        let outstanding = shared.outstanding.clone();
-        let Self { choice_count: choices, with_replacement } = *self;
-        Box::new(ConnectAll::new(LeastRequest { choices, with_replacement, outstanding }))
+        Box::new(ConnectAll::new(LeastRequest::new(self.clone(), shared.outstanding.clone())))
+    }
+
+    fn check(&self) -> Result<(), Rule> {
+        match self.active_request_bias {
+            Some(bias) if !(bias >= 0.0 && bias.is_finite()) => Err(Rule::broken("active_request_bias", bias, ">= 0")),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -153,23 +200,62 @@ pub struct ChoiceCountError {
 }
 
 struct LeastRequest {
-    choices: ChoiceCount,
-    with_replacement: bool,
+    config: LeastRequestConfig,
     outstanding: Arc<Outstanding>,
+    known: Known,
+    /// Who came since the last picker was built.
+    newcomers: Vec<EndpointId>,
+    /// Of the last picker, if it went by weights.
+    deadlines: Option<Arc<Deadlines>>,
+}
+
+impl LeastRequest {
+    fn new(config: LeastRequestConfig, outstanding: Arc<Outstanding>) -> Self {
+        Self { config, outstanding, known: Known::default(), newcomers: Vec::new(), deadlines: None }
+    }
+
+    /// A picker that goes by weights.
+    fn weighted(&mut self, cx: &mut Context<'_>, ready: Box<[EndpointId]>, weights: Box<[f64]>, bias: f64) -> Weighted {
+        let newcomers = IdSet::of(self.newcomers.drain(..));
+        let last = self.deadlines.take();
+        let last = |id| last.as_ref().filter(|_| !newcomers.contains(id)).and_then(|last| last.of(id));
+        let outstanding = &self.outstanding;
+        let steps = ready.iter().zip(&weights).map(|(&id, &weight)| step(outstanding.get(id), weight, bias));
+        // Anywhere in the first round, so that clients that start together do not all begin with the heaviest. Envoy picks
+        // up to a round in advance for that (EdfLoadBalancerBase, `seed_ % hosts.size()`).
+        let round = || weights.len() as f64 / steps.clone().map(|step| 1.0 / step).sum::<f64>();
+        let deadlines = Arc::new(Deadlines::new(&ready, steps.clone(), last, || open_unit(cx.rng) * round()));
+        self.deadlines = Some(deadlines.clone());
+        Weighted { ready, weights, bias, deadlines, outstanding: self.outstanding.clone() }
+    }
 }
 
 impl PickerFactory for LeastRequest {
     fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.outstanding.reserve(endpoints);
+        if self.config.active_request_bias.is_some() {
+            self.newcomers.extend(self.known.update(endpoints));
+        }
     }
 
-    fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
-        Arc::new(LeastRequestPicker {
-            ready: ready.ids(),
-            choices: self.choices.get() as usize,
-            distinct: !self.with_replacement,
-            outstanding: self.outstanding.clone(),
-        })
+    fn over(&mut self, cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
+        let (ids, weights, outstanding) = (ready.ids(), ready.weights(), self.outstanding.clone());
+        if let Some(bias) = self.config.active_request_bias
+            && weights.iter().any(|w| *w != weights[0])
+        {
+            return Arc::new(self.weighted(cx, ids, weights, bias));
+        }
+        self.deadlines = None;
+        self.newcomers.clear();
+        match self.config.selection_method {
+            SelectionMethod::FullScan => Arc::new(LeastLoadedPicker::new(ids, outstanding)),
+            SelectionMethod::NChoices => Arc::new(LeastRequestPicker {
+                ready: ids,
+                choices: self.config.choice_count.get() as usize,
+                distinct: !self.config.with_replacement,
+                outstanding,
+            }),
+        }
     }
 
     fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
@@ -209,18 +295,8 @@ impl Picker for LeastRequestPicker {
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         let len = self.ready.len();
         let best = if self.distinct {
-            // The indices drawn so far, ascending: the k-th draw is from len − k and steps over those before it.
             let mut drawn = [0; ChoiceCount::MAX as usize];
-            self.least(self.choices.min(len), |k| {
-                let (mut index, mut at) = (below(cx.rng, len - k), 0);
-                while at < k && drawn[at] <= index {
-                    index += 1;
-                    at += 1;
-                }
-                drawn.copy_within(at..k, at + 1);
-                drawn[at] = index;
-                index
-            })
+            self.least(self.choices.min(len), |k| another(cx.rng, len, &mut drawn, k))
         } else {
             self.least(self.choices, |_| below(cx.rng, len))
         };
@@ -238,160 +314,40 @@ impl Picker for LeastRequestPicker {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::draw::scripted::Script;
-    use crate::{Address, Code, Connectivity, Endpoint};
+/// In turn, as often as the weight says, and less often the more requests there are.
+struct Weighted {
+    ready: Box<[EndpointId]>,
+    weights: Box<[f64]>,
+    bias: f64,
+    deadlines: Arc<Deadlines>,
+    outstanding: Arc<Outstanding>,
+}
 
-    const ENDED: Outcome = Outcome::new(Code::Ok, Nanos::ZERO);
+/// Until an endpoint's next turn: (active + 1)^bias / weight.
+#[inline]
+fn step(active: u32, weight: f64, bias: f64) -> f64 {
+    let requests = f64::from(active) + 1.0;
+    let load = if bias == 1.0 { requests } else { libm::pow(requests, bias) };
+    (load / weight).min(LONGEST_STEP)
+}
 
-    fn factory(choices: u32) -> LeastRequest {
-        LeastRequest {
-            choices: ChoiceCount::new(choices).unwrap(),
-            with_replacement: true,
-            outstanding: Arc::default(),
-        }
+impl Picker for Weighted {
+    fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
+        let step = |at: usize| step(self.outstanding.get(self.ready[at]), self.weights[at], self.bias);
+        let endpoint = self.ready[self.deadlines.take(step)];
+        self.outstanding.started(endpoint);
+        Pick::Endpoint(endpoint)
     }
 
-    /// A policy over endpoints `0..n`, all READY, and the counts it keeps.
-    fn policy(choices: u32, n: u32) -> (ConnectAll<LeastRequest>, Arc<Outstanding>) {
-        let factory = factory(choices);
-        let outstanding = factory.outstanding.clone();
-        let mut policy = ConnectAll::new(factory);
-        snapshot(&mut policy, n);
-        (policy, outstanding)
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.outstanding.started(endpoint);
     }
 
-    fn snapshot(policy: &mut ConnectAll<LeastRequest>, n: u32) {
-        let mut rng = Script::indices(1, &[0]);
-        let mut cx = Context::new(Nanos::ZERO, &mut rng);
-        let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
-        policy.update(&mut cx, &EndpointSet::new((0..n).map(endpoint)));
-        for i in 0..n {
-            policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
-        }
-    }
-
-    fn picker(policy: &mut ConnectAll<LeastRequest>) -> Arc<dyn Picker> {
-        policy.picker(&mut Context::new(Nanos::ZERO, &mut Script::indices(1, &[0])))
-    }
-
-    fn picks(picker: &dyn Picker, n: u32, indices: &[u32], picks: usize) -> Vec<u32> {
-        let mut rng = Script::indices(n, indices);
-        let mut pick = || match picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)) {
-            Pick::Endpoint(id) => id.0,
-            other => panic!("{other:?}"),
-        };
-        (0..picks).map(|_| pick()).collect()
-    }
-
-    #[test]
-    fn leastrequest_test_least_request_e2e() {
-        let (mut policy, outstanding) = policy(2, 3);
-        let pairs = [(0, 0), (0, 1), (1, 2), (0, 3), (1, 0), (2, 0), (0, 0), (2, 2), (2, 1)];
-        let indices: Vec<u32> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
-        // Outstanding before each pick, and who has fewer:
-        // 0 0 0: 0 · 1 0 0: 1 · 1 1 0: 2 · 1 1 1: 0 with itself · 2 1 1: 1 · 2 2 1: 2 · 2 2 2: 0 · 3 2 2: 2 · 3 2 3: 1.
-        assert_eq!(picks(&*picker(&mut policy), 3, &indices, 9), [0, 1, 2, 0, 1, 2, 0, 2, 1]);
-        assert_eq!([0, 1, 2].map(|i| outstanding.get(EndpointId(i))), [3, 3, 3]);
-    }
-
-    #[test]
-    fn leastrequest_test_least_request_persists_counts() {
-        // 50 requests stay on two endpoints; a third joins and takes all until it has as many.
-        let (mut two, outstanding) = policy(3, 2);
-        picks(&*picker(&mut two), 2, &[0, 1, 0, 1, 0, 1], 50);
-        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [25, 25]);
-        snapshot(&mut two, 3);
-        assert_eq!(picks(&*picker(&mut two), 3, &[0, 1, 2], 25), [2; 25]);
-    }
-
-    #[test]
-    fn counts_are_given_back_through_any_picker_and_never_below_zero() {
-        let (mut policy, outstanding) = policy(2, 2);
-        let first = picker(&mut policy);
-        assert_eq!(picks(&*first, 2, &[0, 1], 2), [0, 1]);
-        // Everything goes away; requests end through the picker that fails all, also more often than they should.
-        let mut rng = Script::indices(1, &[0]);
-        policy.update(&mut Context::new(Nanos::ZERO, &mut rng), &EndpointSet::default());
-        let failing = picker(&mut policy);
-        assert!(matches!(failing.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)), Pick::Fail(_)));
-        for id in [0, 1, 1, 1, 9_999] {
-            failing.done(EndpointId(id), Nanos::ZERO, &ENDED);
-        }
-        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [0, 0]);
-    }
-
-    #[test]
-    fn requests_that_a_policy_around_it_sent_are_counted_ready_or_not() {
-        let (mut policy, outstanding) = policy(2, 2);
-        let ready = picker(&mut policy);
-        ready.picked(EndpointId(0), Nanos::ZERO);
-        assert_eq!(picks(&*ready, 2, &[0, 1], 1), [1], "0 has one already");
-        let mut rng = Script::indices(1, &[0]);
-        policy.update(&mut Context::new(Nanos::ZERO, &mut rng), &EndpointSet::default());
-        let failing = picker(&mut policy);
-        failing.picked(EndpointId(1), Nanos::ZERO);
-        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [1, 2]);
-        for id in [0, 1, 1] {
-            failing.done(EndpointId(id), Nanos::ZERO, &ENDED);
-        }
-        assert_eq!([0, 1].map(|i| outstanding.get(EndpointId(i))), [0, 0]);
-    }
-
-    #[test]
-    fn counts_return_to_zero_under_threads() {
-        let (mut policy, outstanding) = policy(2, 5);
-        let picker = picker(&mut policy);
-        std::thread::scope(|scope| {
-            for thread in 0..4u32 {
-                let picker = &picker;
-                scope.spawn(move || {
-                    let mut rng = Script::indices(5, &[thread, 2, 4, 1]);
-                    for _ in 0..10_000 {
-                        if let Pick::Endpoint(id) = picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)) {
-                            picker.done(id, Nanos::ZERO, &ENDED);
-                        }
-                    }
-                });
-            }
-        });
-        assert!((0..5).all(|i| outstanding.get(EndpointId(i)) == 0));
-    }
-
-    #[test]
-    fn distinct_choices_step_over_those_drawn_before() {
-        let factory = LeastRequest { with_replacement: false, ..factory(3) };
-        let outstanding = factory.outstanding.clone();
-        let mut policy = ConnectAll::new(factory);
-        snapshot(&mut policy, 4);
-        for (endpoint, requests) in [(0, 9), (1, 3), (2, 5), (3, 0)] {
-            for _ in 0..requests {
-                outstanding.started(EndpointId(endpoint));
-            }
-        }
-        let picker = picker(&mut policy);
-        // Draws 1 of 4, 1 of 3, 0 of 2: endpoint 1; then 1 steps over it to 2; then 0. Counts 3, 5, 9: endpoint 1.
-        let mut rng = Script::each(&[(1, 4), (1, 3), (0, 2)]);
-        assert_eq!(picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)), Pick::Endpoint(EndpointId(1)));
-        // 0 of 4, 0 of 3, 1 of 2: endpoints 0, 1, and then the second of 2 and 3.
-        let mut rng = Script::each(&[(0, 4), (0, 3), (1, 2)]);
-        assert_eq!(picker.pick(&mut PickContext::new(Nanos::ZERO, &mut rng)), Pick::Endpoint(EndpointId(3)));
-    }
-
-    #[test]
-    fn more_distinct_choices_than_endpoints_are_a_full_scan() {
-        let mut policy = ConnectAll::new(LeastRequest { with_replacement: false, ..factory(10) });
-        snapshot(&mut policy, 3);
-        let mut picked = picks(&*picker(&mut policy), 3, &[2, 0, 0, 1, 1, 0, 0, 0, 0], 3);
-        picked.sort_unstable();
-        assert_eq!(picked, [0, 1, 2], "each pick sees all three, so no endpoint is second before all are first");
-    }
-
-    #[test]
-    fn choices_are_two_to_ten() {
-        assert_eq!([0, 1].map(|n| ChoiceCount::new(n).is_err()), [true, true]);
-        assert_eq!([2, 10, 11, u32::MAX].map(|n| ChoiceCount::new(n).unwrap().get()), [2, 10, 10, 10]);
+    #[inline]
+    fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
+        self.outstanding.done(endpoint);
     }
 }
+
+#[cfg(test)]
+mod tests;
