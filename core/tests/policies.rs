@@ -82,6 +82,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         "c3" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
         "degrader" => Laws { share: Share::Weighted(|picks, n, r| by_chance(picks, r / n)), ..strict },
         "utilization_p2c" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
+        // One each, and then as chance will have it.
+        "join_idle_queue" => Laws { share: Share::Equal(|picks, n| by_chance(picks, 1.0 / n)), ..strict },
         "maglev" => Laws { moves: Some(0.06), ..strict },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         "adaptive_throttle" => Laws { holds_back: true, remembers: true, ..of_child },
@@ -157,6 +159,7 @@ const NESTED: &[&str] = &[
         "child_policy": {"failure_accrual": {"consecutive_failures": 2, "child_policy": "pick_first"}}}}}}"#,
     r#"{"slow_start": {"child_policy": {"weighted_round_robin": {"scheduler": "edf"}}}}"#,
     r#"{"slow_start": {"aggression": 2, "child_policy": {"circuit_breaker": {"child_policy": {"maglev": {"table_size": 1009}}}}}}"#,
+    r#"{"join_idle_queue": {"idle": "own"}}"#,
     r#"{"least_request": {"selection_method": "full_scan"}}"#,
     r#"{"least_request": {"selection_method": "full_scan", "active_request_bias": 0}}"#,
     r#"{"least_request": {"active_request_bias": 1}}"#,

@@ -17,6 +17,7 @@ use super::circuit_breaker::CircuitBreakerConfig;
 use super::client_side_weighted_round_robin::ClientSideWeightedRoundRobinConfig;
 use super::degrader::DegraderConfig;
 use super::failure_accrual::FailureAccrualConfig;
+use super::join_idle_queue::JoinIdleQueueConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
 use super::maglev::MaglevConfig;
@@ -206,6 +207,8 @@ policies! {
     Degrader(DegraderConfig) = "degrader",
     /// Of two chosen at random the better by requests in flight, what the server reports, and errors.
     UtilizationP2c(UtilizationP2cConfig) = "utilization_p2c",
+    /// Whoever is idle, else any.
+    JoinIdleQueue(JoinIdleQueueConfig) = "join_idle_queue",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.

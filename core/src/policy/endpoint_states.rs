@@ -167,7 +167,7 @@ impl Positions {
 }
 
 /// A set of endpoints: a bit for each id.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct IdSet(Vec<u64>);
 
 impl IdSet {
@@ -186,6 +186,22 @@ impl IdSet {
     #[inline]
     pub(super) fn contains(&self, id: EndpointId) -> bool {
         self.0.get(id.index() / 64).is_some_and(|word| word >> (id.index() % 64) & 1 == 1)
+    }
+
+    pub(super) fn remove(&mut self, id: EndpointId) {
+        if let Some(word) = self.0.get_mut(id.index() / 64) {
+            *word &= !(1 << (id.index() % 64));
+        }
+    }
+
+    /// Bit k of word w is endpoint 64 w + k.
+    #[inline]
+    pub(super) fn words(&self) -> &[u64] {
+        &self.0
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = EndpointId> {
+        (0..self.0.len() as u32 * 64).map(EndpointId).filter(|id| self.contains(*id))
     }
 }
 

@@ -31,6 +31,7 @@ mod endpoint_states;
 pub mod failure_accrual;
 mod failures;
 pub(crate) mod fixed;
+pub mod join_idle_queue;
 pub mod least_loaded;
 pub mod least_request;
 pub mod maglev;
