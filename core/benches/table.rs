@@ -43,7 +43,10 @@ const VARIANTS: &[(&str, &str)] = &[
         r#"{"failure_accrual": {"success_rate": {}, "child_policy": "round_robin"}}"#,
     ),
     ("weighted_round_robin, edf", r#"{"weighted_round_robin": {"scheduler": "edf"}}"#),
+    ("ring_hash, 160 points each", r#"{"ring_hash": {"min_ring_size": 160n, "max_ring_size": 160n}}"#),
 ];
+/// A policy with other settings than its own, by a label that begins with its name. `160n` stands for that many times the number
+/// of endpoints.
 
 /// What stands for a policy among the peers' cases.
 const RIVALS: &[(&str, &[&str])] = &[
@@ -74,13 +77,9 @@ const UPDATE_RIVALS: &[(&str, &str)] = &[
 fn main() {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let floors = floors();
-    let named = PolicyConfig::NAMES
-        .iter()
-        .map(|name| ((*name).to_owned(), PolicyConfig::named(name).expect("a registered name")));
-    let variants =
-        VARIANTS.iter().map(|(label, json)| ((*label).to_owned(), serde_json::from_str(json).expect("settings")));
-    let cases: Vec<(String, PolicyConfig)> =
-        named.chain(variants).filter(|(label, _)| label.contains(&wanted)).collect();
+    let named = PolicyConfig::NAMES.iter().map(|name| ((*name).to_owned(), format!("{name:?}")));
+    let variants = VARIANTS.iter().map(|(label, json)| ((*label).to_owned(), (*json).to_owned()));
+    let cases: Vec<(String, String)> = named.chain(variants).filter(|(label, _)| label.contains(&wanted)).collect();
 
     println!(
         "floors, ns: {}",
@@ -92,12 +91,15 @@ fn main() {
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut ours = BTreeMap::new();
     let mut updates = BTreeMap::new();
-    for (label, config) in &cases {
-        let times = SIZES.map(|n| median(|| one_thread(config, n)));
-        let two = median(|| two_threads(config));
-        let update = update_ms(config);
-        let floor =
-            floor_of(config.name()).map_or_else(|| "–".to_owned(), |name| format!("{:.2}", times[1] / floors[name]));
+    for (label, json) in &cases {
+        let config = |n: u32| -> PolicyConfig {
+            serde_json::from_str(&json.replace("160n", &(160 * n).to_string())).expect("settings")
+        };
+        let times = SIZES.map(|n| median(|| one_thread(&config(n), n)));
+        let two = median(|| two_threads(&config(100)));
+        let update = update_ms(&config(10_000));
+        let floor = floor_of(config(100).name())
+            .map_or_else(|| "–".to_owned(), |name| format!("{:.2}", times[1] / floors[name]));
         println!(
             "| {label} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {floor} | {:.2}× | {update:.2} |",
             times[0],

@@ -388,6 +388,43 @@ fn pick_first_has_one_connection_and_rests_when_it_is_lost() {
 }
 
 #[test]
+fn ring_hash_connects_to_whom_requests_mean_and_reconnects_to_whom_failed() {
+    let mut config = ChannelConfig { policy: PolicyConfig::named("ring_hash").unwrap(), ..ChannelConfig::default() };
+    config.backoff.jitter = 0.0;
+    let mut d = Driver::new(&config);
+    assert_eq!(d.outputs(), [Output::Resolve]);
+    assert_eq!(d.resolved(&["a", "b", "c"]), []);
+    let pick = |d: &mut Driver| {
+        let picker = d.channel.picker(&mut Context::new(d.now, &mut d.rng));
+        picker.pick(&mut PickContext::new(d.now, &mut d.rng).with_hash(1))
+    };
+    assert_eq!(pick(&mut d), Pick::Queue);
+    let outputs = d.tell(Input::Waiting);
+    let [meant] = &outputs[..] else { panic!("{outputs:?}") };
+    let meant = connect(meant).1;
+    // It fails: another is tried at once, and itself again after a second of back-off.
+    let outputs = d.tell(Input::ConnectFailed(meant));
+    let next: Vec<_> = outputs.iter().filter(|o| matches!(o, Output::Connect { .. })).map(connect).collect();
+    assert_eq!(next.len(), 1, "{outputs:?}");
+    // The request means the third now, which is the next on the ring.
+    assert_eq!(pick(&mut d), Pick::Queue);
+    let outputs = d.tell(Input::Waiting);
+    let [third] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_ne!(connect(third).1.endpoint, next[0].1.endpoint);
+    let outputs = d.at(s(1));
+    assert_eq!(outputs.iter().map(|o| connect(o).1.endpoint).collect::<Vec<_>>(), [meant.endpoint]);
+    let again = connect(&outputs[0]).1;
+    d.tell(Input::Connected(again));
+    assert_eq!(pick(&mut d), Pick::Endpoint(meant.endpoint));
+    // The server closes it: nobody connects before a request means it again.
+    let outputs = d.tell(Input::Disconnected(again));
+    assert!(!outputs.iter().any(|o| matches!(o, Output::Connect { .. })), "{outputs:?}");
+    assert_eq!(pick(&mut d), Pick::Queue);
+    let outputs = d.tell(Input::Waiting);
+    assert_eq!(outputs.iter().map(|o| connect(o).1.endpoint).collect::<Vec<_>>(), [meant.endpoint]);
+}
+
+#[test]
 fn pick_first_comes_back_to_an_endpoint_whose_back_off_ended_during_the_walk() {
     let mut config = ChannelConfig::default();
     config.backoff.jitter = 0.0;

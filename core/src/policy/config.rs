@@ -27,6 +27,7 @@ use super::override_host::OverrideHostConfig;
 use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::random::RandomConfig;
+use super::ring_hash::RingHashConfig;
 use super::round_robin::RoundRobinConfig;
 use super::slow_start::SlowStartConfig;
 use super::utilization_p2c::UtilizationP2cConfig;
@@ -209,6 +210,8 @@ policies! {
     UtilizationP2c(UtilizationP2cConfig) = "utilization_p2c",
     /// Whoever is idle, else any.
     JoinIdleQueue(JoinIdleQueueConfig) = "join_idle_queue",
+    /// By the request's hash, on a ring of the endpoints' hashes.
+    RingHash(RingHashConfig) = "ring_hash",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
     /// Around a child: no more than so many requests at a time.

@@ -231,15 +231,25 @@ impl Known {
 
 /// The last snapshot and the state of each endpoint in it.
 #[derive(Debug, Default)]
-struct EndpointStates {
+pub(super) struct EndpointStates {
     /// Whether there was a snapshot at all: until then requests wait for the resolver.
-    resolved: bool,
-    endpoints: EndpointSet,
+    pub(super) resolved: bool,
+    pub(super) endpoints: EndpointSet,
     /// Of each, in the same order: TRANSIENT_FAILURE until READY.
-    states: Vec<Connectivity>,
-    positions: Positions,
-    ready: usize,
-    failed: usize,
+    pub(super) states: Vec<Connectivity>,
+    pub(super) positions: Positions,
+    pub(super) ready: usize,
+    pub(super) failed: usize,
+}
+
+/// An endpoint's state has been told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Change {
+    /// Where in the snapshot it stands.
+    pub(super) position: usize,
+    pub(super) before: Connectivity,
+    /// What it counts as now, which may be the same.
+    pub(super) after: Connectivity,
 }
 
 /// What the endpoints' states add up to.
@@ -253,7 +263,7 @@ enum Aggregate {
 
 impl EndpointStates {
     /// Takes a snapshot and names the endpoints that are new; whether it differs from the last.
-    fn update(&mut self, endpoints: &EndpointSet, mut added: impl FnMut(&Endpoint)) -> bool {
+    pub(super) fn update(&mut self, endpoints: &EndpointSet, mut added: impl FnMut(&Endpoint)) -> bool {
         if self.resolved && *endpoints == self.endpoints {
             return false;
         }
@@ -284,10 +294,16 @@ impl EndpointStates {
 
     /// Takes a state; whether another picker is needed for it.
     fn connectivity(&mut self, endpoint: EndpointId, state: Connectivity) -> bool {
+        let aggregate = self.aggregate();
+        let Some(Change { before, after, .. }) = self.set(endpoint, state) else { return false };
+        (before == Connectivity::Ready) != (after == Connectivity::Ready) || aggregate != self.aggregate()
+    }
+
+    /// Takes a state; none if the endpoint is not in the snapshot.
+    pub(super) fn set(&mut self, endpoint: EndpointId, state: Connectivity) -> Option<Change> {
         use Connectivity::{Connecting, Idle, Ready, TransientFailure, Unhealthy};
 
-        let aggregate = self.aggregate();
-        let Some(position) = self.positions.get(endpoint) else { return false };
+        let position = self.positions.get(endpoint)?;
         let before = self.states[position];
         let after = match (before, state) {
             (TransientFailure | Unhealthy, Idle | Connecting) => TransientFailure,
@@ -296,7 +312,7 @@ impl EndpointStates {
         self.states[position] = after;
         self.ready = self.ready + usize::from(after == Ready) - usize::from(before == Ready);
         self.failed = self.failed + usize::from(has_failed(after)) - usize::from(has_failed(before));
-        (before == Ready) != (after == Ready) || aggregate != self.aggregate()
+        Some(Change { position, before, after })
     }
 
     fn is_ready(&self, endpoint: EndpointId) -> bool {
@@ -324,7 +340,7 @@ impl EndpointStates {
 }
 
 /// Whether requests are not to wait for it.
-fn has_failed(state: Connectivity) -> bool {
+pub(super) fn has_failed(state: Connectivity) -> bool {
     matches!(state, Connectivity::TransientFailure | Connectivity::Unhealthy)
 }
 

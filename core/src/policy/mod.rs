@@ -42,6 +42,8 @@ pub mod override_host;
 pub mod p2c_peak_ewma;
 pub mod pick_first;
 pub mod random;
+mod ring;
+pub mod ring_hash;
 mod roster;
 pub mod round_robin;
 pub mod slow_start;
