@@ -98,6 +98,8 @@ fn laws(config: &PolicyConfig) -> Laws {
             }
         }
         "maglev" => Laws { moves: Some(0.06), ..strict },
+        // Keys stay where they are only as long as nobody is full.
+        "bounded_load" => Laws { share: Share::Nothing, moves: None, ..of_child },
         "circuit_breaker" => Laws { holds_back: true, ..of_child },
         "adaptive_throttle" => Laws { holds_back: true, remembers: true, ..of_child },
         "admission" => of_child,
@@ -178,6 +180,9 @@ const NESTED: &[&str] = &[
     r#"{"least_request": {"active_request_bias": 1}}"#,
     r#"{"ring_hash": {"connect": "all"}}"#,
     r#"{"ring_hash": {"min_ring_size": 3, "max_ring_size": 7}}"#,
+    r#"{"bounded_load": {"hash_balance_factor": 100, "next": "ring", "child_policy": {"ring_hash": {"min_ring_size": 60}}}}"#,
+    r#"{"bounded_load": {"child_policy": {"maglev": {"table_size": 1009}}}}"#,
+    r#"{"circuit_breaker": {"child_policy": {"bounded_load": {"child_policy": {"ring_hash": {"connect": "all"}}}}}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

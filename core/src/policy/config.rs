@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::Policy;
 use super::adaptive_throttle::AdaptiveThrottleConfig;
 use super::admission::AdmissionConfig;
+use super::bounded_load::BoundedLoadConfig;
 use super::c3::C3Config;
 use super::circuit_breaker::CircuitBreakerConfig;
 use super::client_side_weighted_round_robin::ClientSideWeightedRoundRobinConfig;
@@ -214,6 +215,8 @@ policies! {
     RingHash(RingHashConfig) = "ring_hash",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
+    /// Around a hashing child: no endpoint far above the mean.
+    BoundedLoad(BoundedLoadConfig) = "bounded_load",
     /// Around a child: no more than so many requests at a time.
     CircuitBreaker(CircuitBreakerConfig) = "circuit_breaker",
     /// Around a child that goes by weights: a new endpoint gets its share little by little.

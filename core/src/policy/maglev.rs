@@ -16,7 +16,7 @@
 //!
 //! **Does badly** when that set changes: the keys of an endpoint that went away move, as they must, and some others move
 //! with them, less than 1 % of the table with the default size and up to 200 endpoints. It never looks at load: one hot key is one
-//! hot endpoint. With more endpoints than entries, some get nothing.
+//! hot endpoint (put `bounded_load` around it). With more endpoints than entries, some get nothing.
 //!
 //! ```
 //! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, PickContext, PolicyConfig};
@@ -42,11 +42,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
 
+use super::bounded_load::{Bound, Hashed};
 use super::config::{Needs, Settings};
 use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::Shared;
-use super::{Picker, Policy};
-use crate::{Context, Endpoint, EndpointId, Pick, PickContext};
+use super::{Picker, Policy, fixed};
+use crate::{Asks, Context, Endpoint, EndpointId, EndpointSet, Pick, PickContext, Status};
 
 /// Settings of `maglev`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ pub struct MaglevConfig {
 
 impl Settings for MaglevConfig {
     fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
-        Box::new(ConnectAll::new(Maglev { table_size: self.table_size }))
+        build(self, None)
     }
 
     fn needs(&self) -> Needs {
@@ -70,6 +71,10 @@ impl Settings for MaglevConfig {
     fn uses_weights(&self) -> bool {
         true
     }
+}
+
+pub(super) fn build(config: &MaglevConfig, bound: Option<Bound>) -> Box<dyn Policy> {
+    Box::new(ConnectAll::new(Maglev { table_size: config.table_size, bound }))
 }
 
 /// How many entries the table has: a prime up to 5000011.
@@ -118,7 +123,7 @@ fn is_prime(n: u32) -> bool {
 }
 
 /// The smallest prime that is `n` or more.
-fn next_prime(n: u32) -> u32 {
+pub(super) fn next_prime(n: u32) -> u32 {
     (n..).find(|&n| is_prime(n)).unwrap_or(TableSize::MAX)
 }
 
@@ -178,11 +183,29 @@ pub enum TableSizeError {
 
 struct Maglev {
     table_size: TableSize,
+    bound: Option<Bound>,
 }
 
 impl PickerFactory for Maglev {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+        if let Some(bound) = &mut self.bound {
+            bound.updated(endpoints);
+        }
+    }
+
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
-        Arc::new(MaglevPicker::new(fill(self.table_size, ready.iter())))
+        let picker = MaglevPicker::new(fill(self.table_size, ready.iter()));
+        match &self.bound {
+            None => Arc::new(picker),
+            Some(bound) => bound.around(picker, ready.iter().map(|e| (e.id, e.weight))),
+        }
+    }
+
+    fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
+        match &self.bound {
+            None => fixed::always(answer),
+            Some(bound) => bound.always(answer),
+        }
     }
 }
 
@@ -198,10 +221,33 @@ impl MaglevPicker {
     }
 }
 
+impl Hashed for MaglevPicker {
+    #[inline]
+    fn meant(&self, hash: u64, _is_key: bool, _asks: &mut Asks) -> Pick {
+        Pick::Endpoint(self.table[self.modulo.of(hash) as usize])
+    }
+
+    fn from(&self, hash: u64) -> impl Iterator<Item = EndpointId> {
+        let (before, after) = self.table.split_at(self.modulo.of(hash) as usize);
+        after.iter().chain(before).copied()
+    }
+
+    /// All of the table are READY.
+    fn any(
+        &self,
+        mut order: impl Iterator<Item = EndpointId>,
+        _asks: &mut Asks,
+        mut take: impl FnMut(EndpointId) -> bool,
+    ) -> Pick {
+        let none = || Pick::Fail(Status::unavailable("no endpoint takes the request"));
+        order.find(|&endpoint| take(endpoint)).map_or_else(none, Pick::Endpoint)
+    }
+}
+
 impl Picker for MaglevPicker {
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
-        Pick::Endpoint(self.table[self.modulo.of(cx.hash_or_random()) as usize])
+        self.meant(cx.hash_or_random(), cx.hash.is_some(), &mut cx.asks)
     }
 }
 

@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub mod adaptive_throttle;
 pub mod admission;
 mod around;
+pub mod bounded_load;
 pub mod c3;
 pub mod circuit_breaker;
 pub mod client_side_weighted_round_robin;

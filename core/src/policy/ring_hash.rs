@@ -34,7 +34,7 @@
 //! **Does badly** in evenness; and when the number of endpoints changes, as then everybody's number of points may,
 //! ⌈`min_ring_size`/n⌉. When one of four leaves, 11 % of all keys move from one of the others to another; of ten 6 %; of 103, when the
 //! others get eleven points instead of ten, 9 %; and of 100, who have eleven before and after, none. It never looks at load: one
-//! hot key is one hot endpoint. With more endpoints than points, some get nothing.
+//! hot key is one hot endpoint (put `bounded_load` around it). With more endpoints than points, some get nothing.
 //!
 //! ```
 //! use lb_core::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick, PickContext, PolicyConfig, policy::Wanted};
@@ -63,8 +63,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded_load::{Bound, Hashed};
 use super::config::{Needs, Rule, Settings};
-use super::endpoint_states::{self, Change, EndpointStates};
+use super::endpoint_states::{self, Change, EndpointStates, has_failed};
 use super::outstanding::Shared;
 use super::ring::{Ring, Shares};
 use super::{Picker, Policy, Wanted, fixed};
@@ -114,7 +115,7 @@ impl Default for RingHashConfig {
 
 impl Settings for RingHashConfig {
     fn build(&self, _shared: &Shared) -> Box<dyn Policy> {
-        Box::new(RingHash::new(self))
+        Box::new(RingHash::new(self, None))
     }
 
     fn check(&self) -> Result<(), Rule> {
@@ -147,8 +148,9 @@ impl Settings for RingHashConfig {
     }
 }
 
-struct RingHash {
+pub(super) struct RingHash {
     connect: Connect,
+    bound: Option<Bound>,
     states: EndpointStates,
     shares: Shares,
     ring: Ring,
@@ -164,10 +166,11 @@ struct RingHash {
 }
 
 impl RingHash {
-    fn new(config: &RingHashConfig) -> Self {
+    pub(super) fn new(config: &RingHashConfig, bound: Option<Bound>) -> Self {
         let max_ring_size = config.max_ring_size.clamp(1, RingHashConfig::MAX_RING_SIZE);
         Self {
             connect: config.connect,
+            bound,
             states: EndpointStates::default(),
             shares: Shares::new(config.min_ring_size.clamp(1, max_ring_size), max_ring_size),
             ring: Ring::default(),
@@ -249,6 +252,9 @@ impl RingHash {
 
 impl Policy for RingHash {
     fn update(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+        if let Some(bound) = &mut self.bound {
+            bound.updated(endpoints);
+        }
         self.read_asks();
         let lazy = &*self.lazy;
         lazy.asked.reserve(endpoints.table_len());
@@ -318,7 +324,15 @@ impl Policy for RingHash {
             true => Pick::Fail(endpoint_states::no_addresses()),
             false => Pick::Queue,
         };
-        let picker: Arc<dyn Picker> = if endpoints.is_empty() { fixed::always(answer) } else { Arc::new(picker()) };
+        let picker: Arc<dyn Picker> = match &self.bound {
+            None if endpoints.is_empty() => fixed::always(answer),
+            None => Arc::new(picker()),
+            Some(bound) if endpoints.is_empty() => bound.always(answer),
+            Some(bound) => {
+                let members = endpoints.iter().zip(&self.states.states).filter(|(_, state)| !has_failed(**state));
+                bound.around(picker(), members.map(|(e, _)| (e.id, e.weight)))
+            }
+        };
         self.published.insert(picker).clone()
     }
 }
@@ -393,7 +407,9 @@ impl RingPicker {
     fn standing(&self, endpoint: EndpointId) -> Standing {
         self.standings.get(endpoint.index()).copied().unwrap_or(Standing::Failed)
     }
+}
 
+impl Hashed for RingPicker {
     #[inline]
     fn meant(&self, hash: u64, is_key: bool, asks: &mut Asks) -> Pick {
         if self.all_failed {
@@ -414,6 +430,10 @@ impl RingPicker {
             }
         }
         Pick::Fail(self.failure.clone())
+    }
+
+    fn from(&self, hash: u64) -> impl Iterator<Item = EndpointId> {
+        self.ring.from(hash)
     }
 
     /// A76: the first that is READY; at most one that is IDLE is connected on the way, and only if none is CONNECTING. Waits if

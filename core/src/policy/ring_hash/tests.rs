@@ -13,7 +13,7 @@ impl Host {
     }
 
     fn with(config: &RingHashConfig, n: u32) -> Self {
-        let mut host = Self(RingHash::new(config));
+        let mut host = Self(RingHash::new(config, None));
         host.update(&(0..n).collect::<Vec<_>>());
         host
     }
