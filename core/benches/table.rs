@@ -31,8 +31,11 @@ const REPETITIONS: usize = 5;
 const TARGET: Duration = Duration::from_millis(40);
 const KEYS: usize = 65_536;
 
-/// A policy with other settings than its own, by a label that begins with its name.
+/// A policy with other settings than its own, by a label that begins with its name. `160n` stands for that many times the number
+/// of endpoints.
 const VARIANTS: &[(&str, &str)] = &[
+    ("weighted_round_robin, edf", r#"{"weighted_round_robin": {"scheduler": "edf"}}"#),
+    ("ring_hash, 160 points each", r#"{"ring_hash": {"min_ring_size": 160n, "max_ring_size": 160n}}"#),
     (
         "outlier_detection, all rules",
         r#"{"outlier_detection": {"success_rate_ejection": {}, "failure_percentage_ejection": {}, "consecutive_5xx": 5}}"#,
@@ -42,11 +45,7 @@ const VARIANTS: &[(&str, &str)] = &[
         "failure_accrual around round_robin, by rate",
         r#"{"failure_accrual": {"success_rate": {}, "child_policy": "round_robin"}}"#,
     ),
-    ("weighted_round_robin, edf", r#"{"weighted_round_robin": {"scheduler": "edf"}}"#),
-    ("ring_hash, 160 points each", r#"{"ring_hash": {"min_ring_size": 160n, "max_ring_size": 160n}}"#),
 ];
-/// A policy with other settings than its own, by a label that begins with its name. `160n` stands for that many times the number
-/// of endpoints.
 
 /// What stands for a policy among the peers' cases.
 const RIVALS: &[(&str, &[&str])] = &[

@@ -64,8 +64,6 @@ fn laws(config: &PolicyConfig) -> Laws {
         }
         // Nothing reports its load here.
         "client_side_weighted_round_robin" => Laws { share: Share::Equal(|_, _| 1.0), ..strict },
-        // Two choices keep the fullest close to the emptiest while nothing ends: the gap is O(log n), never √N.
-        "least_request" => Laws { share: Share::Equal(|_, _| 10.0), ..strict },
         "least_request" => {
             let PolicyConfig::LeastRequest(config) = config else { unreachable!("by its name") };
             let share = match (config.active_request_bias, config.selection_method) {

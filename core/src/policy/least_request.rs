@@ -121,6 +121,10 @@ impl Settings for LeastRequestConfig {
             _ => Ok(()),
         }
     }
+
+    fn uses_weights(&self) -> bool {
+        self.active_request_bias.is_some()
+    }
 }
 
 /// How many endpoints a pick compares: 2 to 10.

@@ -139,6 +139,10 @@ impl Settings for RingHashConfig {
         Ok(())
     }
 
+    fn uses_weights(&self) -> bool {
+        true
+    }
+
     fn needs(&self) -> Needs {
         Needs { hash: true, ..Needs::default() }
     }

@@ -27,6 +27,10 @@ pub(super) enum Kind {
     Duration,
     /// repeated google.rpc.Code, by name or number.
     Codes,
+    /// string.
+    Text,
+    /// A message of its own, and ours with its defaults, whose fields may be more.
+    Message(&'static [Field], fn() -> Value),
 }
 
 /// A row of a table.
@@ -45,6 +49,10 @@ pub(super) fn read(message: &Object<'_>, fields: &[Field]) -> Result<Map<String,
             Kind::Number => message.number(field.theirs)?.map(Value::from),
             Kind::Duration => message.duration(field.theirs)?.map(|time| exact(time).into()),
             Kind::Codes => message.list(field.theirs)?.map(|list| codes(message, field.theirs, list)).transpose()?,
+            Kind::Text => message.text(field.theirs)?.map(Value::from),
+            Kind::Message(fields, _) => {
+                message.object(field.theirs)?.map(|inner| read(&inner, fields)).transpose()?.map(Value::from)
+            }
         };
         settings.extend(value.map(|value| (field.ours.to_owned(), value)));
     }
@@ -61,6 +69,14 @@ pub(super) fn write(settings: Map<String, Value>, fields: &[Field]) -> (Map<Stri
             Some(Field { theirs, kind: Kind::Duration, .. }) => {
                 let time: Option<Nanos> = value.as_str().and_then(|text| text.parse().ok());
                 message.insert((*theirs).to_owned(), time.map_or(value, |time| duration(time).into()))
+            }
+            Some(Field { theirs, kind: Kind::Message(fields, default), .. }) => {
+                let default = default();
+                let mut changed = value.as_object().cloned().unwrap_or_default();
+                changed.retain(|setting, value| default.get(setting.as_str()) != Some(value));
+                let (inner, lost) = write(changed, fields);
+                rest.extend(lost.into_iter().map(|(inner, value)| (format!("{setting}.{inner}"), value)));
+                message.insert((*theirs).to_owned(), inner.into())
             }
             Some(field) => message.insert(field.theirs.to_owned(), value),
         };

@@ -10,8 +10,7 @@ use super::ServiceConfigError;
 use super::fields::{self, Field, Kind, field};
 use super::proto_json::{Object, duration};
 use crate::Nanos;
-use crate::route::ThrottlingConfig;
-use crate::route::{ClusterWeight, MatchConfig, RetryConfig, RouteConfig};
+use crate::route::{ClusterWeight, HedgeConfig, MatchConfig, RetryConfig, RouteConfig, ThrottlingConfig};
 
 /// What holds for some methods.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -24,6 +23,8 @@ pub struct MethodConfig {
     pub wait_for_ready: Option<bool>,
     /// How failed attempts are repeated. Throttling is the same for all of a service config.
     pub retry: Option<RetryConfig>,
+    /// How requests are sent again before they are answered. Not beside `retry`.
+    pub hedge: Option<HedgeConfig>,
 }
 
 /// A method; all of a service if `method` is empty, all there are if both are.
@@ -43,6 +44,12 @@ const RETRY_POLICY: &[Field] = &[
     field("backoff_multiplier", "backoffMultiplier", Kind::Number),
     field("retryable_status_codes", "retryableStatusCodes", Kind::Codes),
     field("per_attempt_timeout", "perAttemptRecvTimeout", Kind::Duration),
+];
+/// grpc.service_config.MethodConfig.HedgingPolicy
+const HEDGING_POLICY: &[Field] = &[
+    field("max_attempts", "maxAttempts", Kind::Count),
+    field("hedging_delay", "hedgingDelay", Kind::Duration),
+    field("non_fatal_status_codes", "nonFatalStatusCodes", Kind::Codes),
 ];
 const REQUIRED: &[&str] = &["maxAttempts", "initialBackoff", "maxBackoff", "backoffMultiplier", "retryableStatusCodes"];
 /// gRFC A6: more are treated as 5.
@@ -82,11 +89,16 @@ impl MethodConfig {
             }
             Ok(MethodName { service, method })
         });
+        // gRFC A6: "a service config … cannot contain both".
+        if config.get("retryPolicy").is_some() && config.get("hedgingPolicy").is_some() {
+            return Err(config.error("hedgingPolicy", "both retryPolicy and hedgingPolicy are present"));
+        }
         Ok(Self {
             names: names.collect::<Result<_, _>>()?,
             timeout: config.duration("timeout")?,
             wait_for_ready: config.bool("waitForReady")?,
             retry: config.object("retryPolicy")?.map(|policy| retry(&policy)).transpose()?,
+            hedge: config.object("hedgingPolicy")?.map(|policy| hedge(&policy)).transpose()?,
         })
     }
 
@@ -99,6 +111,10 @@ impl MethodConfig {
             // All fields are required, so all are written.
             let (policy, _) = fields::write(settings(retry), RETRY_POLICY);
             ("retryPolicy".into(), policy.into())
+        }));
+        json.extend(self.hedge.as_ref().map(|hedge| {
+            let (policy, _) = fields::write(settings(hedge), HEDGING_POLICY);
+            ("hedgingPolicy".into(), policy.into())
         }));
         json.into()
     }
@@ -137,11 +153,15 @@ impl MethodConfig {
                     lacks("`perAttemptRecvTimeout` is experimental: C-core and grpc-java read it, others ignore it");
                 }
             }
+            if route.hedge.as_ref().is_some_and(|hedge| hedge.budget.is_some()) {
+                lacks("a `budget` of hedges is not in gRPC, which has `retryThrottling`");
+            }
             let retry = route.retry.clone().map(|retry| RetryConfig { budget: None, ..retry });
-            methods.push(Self { names: vec![name], timeout: route.timeout, wait_for_ready: None, retry });
+            let hedge = route.hedge.clone().map(|hedge| HedgeConfig { budget: None, ..hedge });
+            methods.push(Self { names: vec![name], timeout: route.timeout, wait_for_ready: None, retry, hedge });
         }
         // An entry that says nothing is there to keep a more general one, which comes after it, from its requests.
-        let says = |method: &Self| method.timeout.is_some() || method.retry.is_some();
+        let says = |method: &Self| method.timeout.is_some() || method.retry.is_some() || method.hedge.is_some();
         let last = methods.iter().rposition(says).map_or(0, |last| last + 1);
         methods.truncate(last);
         (methods, missing)
@@ -159,7 +179,7 @@ impl MethodConfig {
             clusters: vec![ClusterWeight { name: cluster.to_owned(), weight: 1 }],
             timeout: method.timeout,
             retry: method.retry.clone(),
-            hedge: None,
+            hedge: method.hedge.clone(),
             fault: None,
             rate_limit: None,
             hash_policy: Vec::new(),
@@ -238,6 +258,20 @@ fn retry(policy: &Object<'_>) -> Result<RetryConfig, ServiceConfigError> {
     if policy.list("retryableStatusCodes")?.is_some_and(<[Value]>::is_empty) {
         return Err(policy.error("retryableStatusCodes", "must be non-empty"));
     }
+    serde_json::from_value(settings.into()).map_err(|error| policy.whole(error))
+}
+
+/// The same for hedging.
+fn hedge(policy: &Object<'_>) -> Result<HedgeConfig, ServiceConfigError> {
+    if policy.get("maxAttempts").is_none() {
+        return Err(policy.error("maxAttempts", "field not present"));
+    }
+    let mut settings = fields::read(policy, HEDGING_POLICY)?;
+    let attempts = policy.count("maxAttempts")?.unwrap_or(0);
+    if attempts < 2 {
+        return Err(policy.error("maxAttempts", format_args!("{attempts}, must be >= 2")));
+    }
+    settings.insert("max_attempts".to_owned(), attempts.min(MOST_ATTEMPTS).into());
     serde_json::from_value(settings.into()).map_err(|error| policy.whole(error))
 }
 

@@ -5,11 +5,11 @@
 //!
 //! **Source**: grpc-proto service_config.proto, of which gRPC reads the JSON form. In `loadBalancingConfig` the first policy
 //! that is known counts, even if its settings are wrong; if none is known, that is an error; fields that are not known are
-//! ignored (as in C-core and grpc-go). So are `hedgingPolicy` (as in grpc-go), message sizes and `connectionScaling`, which
+//! ignored (as in C-core and grpc-go). So are message sizes and `connectionScaling`, which
 //! the core does not model. Where implementations differ on errors, C-core's rule is taken.
 //!
-//! A service config has no clusters, headers, faults or rate limits: what of a route is not its path, timeout or retry policy
-//! is in gRPC only with xDS. What can't be written is said in [`Written::missing`].
+//! A service config has no clusters, headers, faults or rate limits: what of a route is not its path, timeout, retry or hedging
+//! policy is in gRPC only with xDS. What can't be written is said in [`Written::missing`].
 //!
 //! ```
 //! use lb_core::PolicyConfig;
@@ -92,8 +92,15 @@ impl ServiceConfig {
         let root = Object::new("", json).map_err(|e| ServiceConfigError { path: "service config".into(), ..e })?;
         let retry_throttling = root.object("retryThrottling")?.map(|t| methods::throttling(&t)).transpose()?;
         let mut methods = MethodConfig::read_all(&root)?;
-        for retry in methods.iter_mut().filter_map(|method| method.retry.as_mut()) {
-            retry.throttling.clone_from(&retry_throttling);
+        for method in &mut methods {
+            for throttling in [
+                method.retry.as_mut().map(|retry| &mut retry.throttling),
+                method.hedge.as_mut().map(|hedge| &mut hedge.throttling),
+            ] {
+                if let Some(throttling) = throttling {
+                    throttling.clone_from(&retry_throttling);
+                }
+            }
         }
         let health_check = match root.object("healthCheckConfig")? {
             Some(health) => health.text("serviceName")?.map(str::to_owned),
@@ -144,7 +151,11 @@ impl ServiceConfig {
     /// What gRPC's service config has of a channel and its routes, and what it has not.
     pub fn of(channel: &ChannelConfig, routes: &[RouteConfig]) -> (Self, Vec<String>) {
         let (methods, mut missing) = MethodConfig::of_routes(routes);
-        let mut throttlings = routes.iter().filter_map(|route| route.retry.as_ref()).map(|retry| &retry.throttling);
+        let mut throttlings = routes.iter().filter_map(|route| match (&route.retry, &route.hedge) {
+            (Some(retry), _) => Some(&retry.throttling),
+            (None, Some(hedge)) => Some(&hedge.throttling),
+            (None, None) => None,
+        });
         let retry_throttling = throttlings.clone().flatten().next().cloned();
         if throttlings.any(|other| *other != retry_throttling) {
             missing.push("gRPC has one `retryThrottling` for all routes; theirs differ, the first is taken".into());

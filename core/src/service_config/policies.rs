@@ -10,6 +10,7 @@ use super::fields::{self, Field, Kind, field};
 use super::proto_json::Object;
 use super::{ServiceConfigError, Written};
 use crate::PolicyConfig;
+use crate::policy::outlier_detection::{FailurePercentageEjection, SuccessRateEjection};
 
 /// A policy that gRPC has.
 pub(super) struct Row {
@@ -36,6 +37,64 @@ pub(super) const IN_GRPC: &[Row] = &[
         grpc: "least_request_experimental",
         fields: &[field("choice_count", "choiceCount", Kind::Count)],
     },
+    // grpc.service_config.WeightedRoundRobinLbConfig
+    Row {
+        policy: "client_side_weighted_round_robin",
+        grpc: "weighted_round_robin",
+        fields: &[
+            field("enable_oob_load_report", "enableOobLoadReport", Kind::Bool),
+            field("oob_reporting_period", "oobReportingPeriod", Kind::Duration),
+            field("blackout_period", "blackoutPeriod", Kind::Duration),
+            field("weight_expiration_period", "weightExpirationPeriod", Kind::Duration),
+            field("weight_update_period", "weightUpdatePeriod", Kind::Duration),
+            field("error_utilization_penalty", "errorUtilizationPenalty", Kind::Number),
+        ],
+    },
+    // grpc.service_config.RingHashLoadBalancingConfig
+    Row {
+        policy: "ring_hash",
+        grpc: "ring_hash_experimental",
+        fields: &[
+            field("min_ring_size", "minRingSize", Kind::Count),
+            field("max_ring_size", "maxRingSize", Kind::Count),
+            field("request_hash_header", "requestHashHeader", Kind::Text),
+        ],
+    },
+    // grpc.service_config.OutlierDetectionLoadBalancingConfig
+    Row {
+        policy: "outlier_detection",
+        grpc: "outlier_detection_experimental",
+        fields: &[
+            field("interval", "interval", Kind::Duration),
+            field("base_ejection_time", "baseEjectionTime", Kind::Duration),
+            field("max_ejection_time", "maxEjectionTime", Kind::Duration),
+            field("max_ejection_percent", "maxEjectionPercent", Kind::Count),
+            field(
+                "success_rate_ejection",
+                "successRateEjection",
+                Kind::Message(SUCCESS_RATE, || json!(SuccessRateEjection::default())),
+            ),
+            field(
+                "failure_percentage_ejection",
+                "failurePercentageEjection",
+                Kind::Message(FAILURE_PERCENTAGE, || json!(FailurePercentageEjection::default())),
+            ),
+        ],
+    },
+];
+
+const SUCCESS_RATE: &[Field] = &[
+    field("stdev_factor", "stdevFactor", Kind::Count),
+    field("enforcement_percentage", "enforcementPercentage", Kind::Count),
+    field("minimum_hosts", "minimumHosts", Kind::Count),
+    field("request_volume", "requestVolume", Kind::Count),
+];
+
+const FAILURE_PERCENTAGE: &[Field] = &[
+    field("threshold", "threshold", Kind::Count),
+    field("enforcement_percentage", "enforcementPercentage", Kind::Count),
+    field("minimum_hosts", "minimumHosts", Kind::Count),
+    field("request_volume", "requestVolume", Kind::Count),
 ];
 
 /// Policies that gRPC's service config does not have. By their own names, which is how custom policies are configured, they
@@ -48,7 +107,12 @@ pub(super) const NOT_IN_GRPC: &[(&str, &str)] = &[
     ("c3", "is not in gRPC"),
     ("degrader", "is not in gRPC"),
     ("utilization_p2c", "is not in gRPC"),
+    ("join_idle_queue", "is not in gRPC"),
     ("maglev", "is not in gRPC"),
+    ("bounded_load", "is not in gRPC"),
+    ("failure_accrual", "is not in gRPC, whose `outlier_detection` comes closest"),
+    ("override_host", "is not in gRPC's service config; with xDS gRPC has it (A55)"),
+    ("slow_start", "is not in gRPC"),
     ("circuit_breaker", "is not in gRPC's service config; with xDS gRPC has `max_requests` (A32)"),
     ("adaptive_throttle", "is not in gRPC, but for its questions to a lookup service (grpc.lookup.v1)"),
     ("admission", "is not in gRPC"),

@@ -11,6 +11,28 @@ fn everything() -> Vec<Value> {
         json!({ "pick_first": { "shuffleAddressList": true } }),
         json!({ "round_robin": {} }),
         json!({ "least_request_experimental": { "choiceCount": 5 } }),
+        json!({ "weighted_round_robin": {
+            "enableOobLoadReport": true,
+            "oobReportingPeriod": "30s",
+            "blackoutPeriod": "0.500s",
+            "weightExpirationPeriod": "60s",
+            "weightUpdatePeriod": "2s",
+            "errorUtilizationPenalty": 0.5,
+        } }),
+        json!({ "ring_hash_experimental": { "minRingSize": 64, "maxRingSize": 2048, "requestHashHeader": "x-user" } }),
+        json!({ "outlier_detection_experimental": {
+            "interval": "5s",
+            "baseEjectionTime": "10s",
+            "maxEjectionTime": "120s",
+            "maxEjectionPercent": 50,
+            "successRateEjection": {
+                "stdevFactor": 1000, "enforcementPercentage": 50, "minimumHosts": 3, "requestVolume": 10,
+            },
+            "failurePercentageEjection": {
+                "threshold": 50, "enforcementPercentage": 90, "minimumHosts": 2, "requestVolume": 20,
+            },
+            "childPolicy": [{ "least_request_experimental": { "choiceCount": 4 } }],
+        } }),
     ]
 }
 
@@ -204,6 +226,10 @@ fn whole() -> Value {
                     "perAttemptRecvTimeout": "0.300s",
                 },
             },
+            {
+                "name": [{ "service": "shop.Search" }],
+                "hedgingPolicy": { "maxAttempts": 3, "hedgingDelay": "0.020s", "nonFatalStatusCodes": ["UNAVAILABLE"] },
+            },
             { "name": [{}], "timeout": "10s" },
         ],
         "retryThrottling": { "maxTokens": 10, "tokenRatio": 0.1 },
@@ -232,7 +258,7 @@ fn a_whole_service_config_is_written_as_it_was_read() {
     assert!(config.channel().health_check);
     let routes = config.routes("server");
     let names: Vec<&str> = routes.iter().map(|route| route.name.as_str()).collect();
-    assert_eq!(names, ["/shop.Cart/Add", "/shop.Stock/", "/"]);
+    assert_eq!(names, ["/shop.Cart/Add", "/shop.Stock/", "/shop.Search/", "/"]);
     assert!(routes.iter().all(|route| route.problems().is_empty()));
 
     // And the routes say the same again, a method at a time.

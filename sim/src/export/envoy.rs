@@ -5,6 +5,9 @@
 //! |---|---|
 //! | policy | envoy.config.cluster.v3.Cluster `load_balancing_policy` ([`LEAVES`]) |
 //! | `circuit_breaker` | Cluster `circuit_breakers.thresholds`: `max_requests`, `max_pending_requests` |
+//! | `outlier_detection` | Cluster `outlier_detection` |
+//! | `slow_start` | `slow_start_config` of the policy's message |
+//! | `bounded_load` | `consistent_hashing_lb_config.hash_balance_factor` of the policy's message |
 //! | retry `budget` | the same, `retry_budget` |
 //! | `strict_dns` | Cluster `type: STRICT_DNS`; envoy.extensions.clusters.dns.v3.DnsCluster where its rate is not the default |
 //! | `xds` | Cluster `type: EDS`, from the control plane by ADS |
@@ -19,6 +22,7 @@ mod http;
 
 use lb_core::PolicyConfig;
 use lb_core::channel::{KeepaliveConfig, ResolverConfig};
+use lb_core::policy::outlier_detection::{Failures, OutlierDetectionConfig};
 use lb_core::service_config::{ServiceConfig, duration};
 use scenarios::{Balancer, Configuration, ServiceWeight};
 use serde_json::{Map, Value, json};
@@ -46,6 +50,34 @@ pub(super) const LEAVES: &[Leaf] = &[
     },
     // With `selection_method: FULL_SCAN`.
     Leaf { policy: "least_loaded", theirs: "least_request.v3.LeastRequest", fields: &[], weighted: false },
+    Leaf {
+        policy: "client_side_weighted_round_robin",
+        theirs: "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+        // Envoy gives endpoints without a weight the median, and cuts none.
+        fields: &[
+            ("enable_oob_load_report", "enable_oob_load_report"),
+            ("oob_reporting_period", "oob_reporting_period"),
+            ("blackout_period", "blackout_period"),
+            ("weight_expiration_period", "weight_expiration_period"),
+            ("weight_update_period", "weight_update_period"),
+            ("error_utilization_penalty", "error_utilization_penalty"),
+            ("missing_weight", ""),
+            ("clamp", ""),
+        ],
+        weighted: false,
+    },
+    // Envoy is always connected; what it hashes is the route's affair.
+    Leaf {
+        policy: "ring_hash",
+        theirs: "ring_hash.v3.RingHash",
+        fields: &[
+            ("min_ring_size", "minimum_ring_size"),
+            ("max_ring_size", "maximum_ring_size"),
+            ("request_hash_header", ""),
+            ("connect", ""),
+        ],
+        weighted: true,
+    },
     Leaf { policy: "maglev", theirs: "maglev.v3.Maglev", fields: &[("table_size", "table_size")], weighted: true },
 ];
 
@@ -58,6 +90,9 @@ pub(super) const NOT_IN_ENVOY: &[(&str, &str)] = &[
     ("utilization_p2c", "Netflix' Zuul has it; in Envoy `least_request` comes closest"),
     ("adaptive_throttle", "the filter envoy.filters.http.admission_control comes closest"),
     ("admission", "Linkerd's proxy has it; in Envoy `circuit_breaker` comes closest"),
+    ("join_idle_queue", "`least_request` comes closest"),
+    ("failure_accrual", "Linkerd's proxy has it; in Envoy outlier detection comes closest"),
+    ("override_host", "the filter envoy.filters.http.stateful_session, with override_host.v3.OverrideHost, does it"),
 ];
 
 /// Where gRPC's examples listen. Our choice; scenarios have no ports.
@@ -132,6 +167,48 @@ struct Policy {
     load_balancing_policy: Value,
     weighted: bool,
     thresholds: Map<String, Value>,
+    outlier_detection: Option<Value>,
+}
+
+impl Policy {
+    /// The fields of the policy's message.
+    fn message(&mut self) -> &mut Value {
+        &mut self.load_balancing_policy["policies"][0]["typed_extension_config"]["typed_config"]
+    }
+}
+
+/// Envoy's defaults are not gRPC's: what a rule is to do is written out, and that the others do nothing.
+fn to_outlier_detection(config: &OutlierDetectionConfig, notes: &mut Vec<String>) -> Value {
+    let mut json = json!({
+        "interval": duration(config.interval),
+        "base_ejection_time": duration(config.base_ejection_time),
+        "max_ejection_time": duration(config.max_ejection_time),
+        "max_ejection_percent": config.max_ejection_percent,
+        "always_eject_one_host": config.always_eject_one_host,
+        "enforcing_consecutive_gateway_failure": 0,
+        "enforcing_consecutive_5xx": if config.consecutive_5xx.is_some() { 100 } else { 0 },
+        "enforcing_success_rate": config.success_rate_ejection.as_ref().map_or(0, |rule| rule.enforcement_percentage),
+        "enforcing_failure_percentage":
+            config.failure_percentage_ejection.as_ref().map_or(0, |rule| rule.enforcement_percentage),
+    });
+    if let Some(failures) = config.consecutive_5xx {
+        json["consecutive_5xx"] = failures.into();
+    }
+    if let Some(rule) = &config.success_rate_ejection {
+        json["success_rate_stdev_factor"] = rule.stdev_factor.into();
+        json["success_rate_minimum_hosts"] = rule.minimum_hosts.into();
+        json["success_rate_request_volume"] = rule.request_volume.into();
+    }
+    if let Some(rule) = &config.failure_percentage_ejection {
+        json["failure_percentage_threshold"] = rule.threshold.into();
+        json["failure_percentage_minimum_hosts"] = rule.minimum_hosts.into();
+        json["failure_percentage_request_volume"] = rule.request_volume.into();
+    }
+    if config.failures != Failures::Http5xx {
+        notes
+            .push("`outlier_detection`: Envoy counts the codes that stand for 5xx as failures, not every error".into());
+    }
+    json
 }
 
 fn to_policy(policy: &PolicyConfig, notes: &mut Vec<String>) -> Result<Policy, Refused> {
@@ -139,6 +216,29 @@ fn to_policy(policy: &PolicyConfig, notes: &mut Vec<String>) -> Result<Policy, R
         let mut child = to_policy(&breaker.child_policy, notes)?;
         child.thresholds.insert("max_requests".into(), breaker.max_requests.into());
         child.thresholds.insert("max_pending_requests".into(), breaker.max_pending_requests.into());
+        return Ok(child);
+    }
+    if let PolicyConfig::OutlierDetection(config) = policy {
+        let mut child = to_policy(&config.child_policy, notes)?;
+        let json = to_outlier_detection(config, notes);
+        if child.outlier_detection.replace(json).is_some() {
+            notes.push("`outlier_detection`: Envoy has one of them; the outer one is written".into());
+        }
+        return Ok(child);
+    }
+    if let PolicyConfig::SlowStart(config) = policy {
+        let mut child = to_policy(&config.child_policy, notes)?;
+        child.weighted = true;
+        child.message()["slow_start_config"] = json!({
+            "slow_start_window": duration(config.slow_start_window),
+            "aggression": { "default_value": config.aggression, "runtime_key": "slow_start.aggression" },
+            "min_weight_percent": { "value": config.min_weight_percent },
+        });
+        return Ok(child);
+    }
+    if let PolicyConfig::BoundedLoad(config) = policy {
+        let mut child = to_policy(&config.child_policy, notes)?;
+        child.message()["consistent_hashing_lb_config"] = json!({ "hash_balance_factor": config.hash_balance_factor });
         return Ok(child);
     }
     let name = policy.name();
@@ -161,6 +261,7 @@ fn to_policy(policy: &PolicyConfig, notes: &mut Vec<String>) -> Result<Policy, R
             .map(|limit| (limit.to_owned(), u32::MAX.into()))
             .into_iter()
             .collect(),
+        outlier_detection: None,
     })
 }
 
@@ -204,6 +305,9 @@ fn to_cluster(
         "circuit_breakers": { "thresholds": [policy.thresholds] },
         "typed_extension_protocol_options": http2_only(http2),
     });
+    if let Some(outliers) = policy.outlier_detection {
+        json["outlier_detection"] = outliers;
+    }
     match resolver {
         ResolverConfig::Xds(xds) => {
             json["type"] = "EDS".into();

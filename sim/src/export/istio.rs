@@ -14,6 +14,7 @@
 
 use lb_core::PolicyConfig;
 use lb_core::channel::ResolverConfig;
+use lb_core::policy::outlier_detection::OutlierDetectionConfig;
 use lb_core::route::{HashPolicyConfig, HeaderMatch, MatchConfig, RouteConfig};
 use lb_core::service_config::duration;
 use scenarios::{Balancer, ServiceWeight};
@@ -30,6 +31,12 @@ pub(super) const LEAVES: &[Leaf] = &[
     // Envoy cuts no weight.
     Leaf { policy: "weighted_round_robin", theirs: "ROUND_ROBIN", fields: &[("clamp", "")], weighted: true },
     Leaf { policy: "least_request", theirs: "LEAST_REQUEST", fields: &[], weighted: false },
+    Leaf {
+        policy: "ring_hash",
+        theirs: "ringHash",
+        fields: &[("min_ring_size", "minimumRingSize"), ("request_hash_header", ""), ("connect", "")],
+        weighted: true,
+    },
     Leaf { policy: "maglev", theirs: "maglev", fields: &[("table_size", "tableSize")], weighted: true },
 ];
 
@@ -43,6 +50,11 @@ pub(super) const NOT_IN_ISTIO: &[(&str, &str)] = &[
     ("utilization_p2c", "Netflix' Zuul has it; in Istio `least_request` comes closest"),
     ("adaptive_throttle", "Envoy's filter admission_control comes closest, for an EnvoyFilter"),
     ("admission", "Linkerd's proxy has it; in Istio `circuit_breaker` comes closest"),
+    ("client_side_weighted_round_robin", "Envoy has it (--as envoy), for an EnvoyFilter"),
+    ("join_idle_queue", "`least_request` comes closest"),
+    ("bounded_load", "Envoy has it (--as envoy), for an EnvoyFilter"),
+    ("failure_accrual", "Linkerd's proxy has it; in Istio `outlier_detection` comes closest"),
+    ("override_host", "Envoy has it, for an EnvoyFilter; `consistentHash.httpCookie` comes closest"),
 ];
 
 pub(super) fn export(subject: &Subject<'_>) -> Result<Exported, Refused> {
@@ -123,12 +135,26 @@ fn traffic_policy(
     notes: &mut Vec<String>,
 ) -> Result<(Value, bool), Refused> {
     let mut http = Map::new();
+    let (mut outliers, mut warmup) = (None, None);
     let mut policy = cluster.policy;
     let leaf = loop {
         if let PolicyConfig::CircuitBreaker(breaker) = policy {
-            http.insert("http2MaxRequests".into(), breaker.max_requests.into());
-            http.insert("http1MaxPendingRequests".into(), breaker.max_pending_requests.into());
+            // Of two the outer one's.
+            http.entry("http2MaxRequests").or_insert(breaker.max_requests.into());
+            http.entry("http1MaxPendingRequests").or_insert(breaker.max_pending_requests.into());
             policy = &breaker.child_policy;
+        } else if let PolicyConfig::OutlierDetection(config) = policy {
+            outliers.get_or_insert_with(|| outlier_detection(config, notes));
+            policy = &config.child_policy;
+        } else if let PolicyConfig::SlowStart(config) = policy {
+            warmup.get_or_insert_with(|| {
+                json!({
+                    "duration": duration(config.slow_start_window),
+                    "aggression": config.aggression,
+                    "minimumPercent": config.min_weight_percent,
+                })
+            });
+            policy = &config.child_policy;
         } else if let Some(leaf) = LEAVES.iter().find(|leaf| leaf.policy == policy.name()) {
             break leaf;
         } else {
@@ -155,6 +181,12 @@ fn traffic_policy(
         "loadBalancer": load_balancer,
         "connectionPool": { "tcp": { "connectTimeout": connect_timeout } },
     });
+    if let Some(outliers) = outliers {
+        json["outlierDetection"] = outliers;
+    }
+    if let Some(warmup) = warmup {
+        json["loadBalancer"]["warmup"] = warmup;
+    }
     if !http.is_empty() {
         json["connectionPool"]["http"] = http.into();
     }
@@ -163,6 +195,25 @@ fn traffic_policy(
         json["retryBudget"] = json!({ "percent": percent, "minRetryConcurrency": least });
     }
     Ok((json, leaf.weighted))
+}
+
+/// Of Envoy's rules Istio has the one of failures in a row.
+fn outlier_detection(config: &OutlierDetectionConfig, notes: &mut Vec<String>) -> Value {
+    for (given, rule) in [
+        (config.success_rate_ejection.is_some(), "success_rate_ejection"),
+        (config.failure_percentage_ejection.is_some(), "failure_percentage_ejection"),
+    ] {
+        if given {
+            notes.push(format!("`outlier_detection`: `{rule}` has no field in Istio (--as envoy, for an EnvoyFilter)"));
+        }
+    }
+    json!({
+        "consecutive5xxErrors": config.consecutive_5xx.unwrap_or(0),
+        "consecutiveGatewayErrors": 0,
+        "interval": duration(config.interval),
+        "baseEjectionTime": duration(config.base_ejection_time),
+        "maxEjectionPercent": config.max_ejection_percent,
+    })
 }
 
 /// Istio says it of the cluster, not of the route, and once.

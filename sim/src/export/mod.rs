@@ -169,7 +169,9 @@ impl<'a> Subject<'a> {
     /// What stands above the YAML.
     fn heading(&self, placeholders: &str) -> String {
         let (file, strategy) = (self.path.file_name().unwrap_or_default().to_string_lossy(), self.strategy);
-        format!("# {file}, strategy `{}`: {}\n# {placeholders}\n", strategy.name, strategy.summary(self.scenario))
+        let what = format!("{file}, strategy `{}`: {}", strategy.name, strategy.summary(self.scenario));
+        // A name may hold what ends a comment.
+        format!("# {}\n# {placeholders}\n", what.replace(char::is_control, " "))
     }
 
     /// What in every form is somebody else's: the servers', the application's, a controller's.

@@ -98,10 +98,14 @@ fn service_configs_of_the_gallery_are_the_clients() {
 #[test]
 fn every_policy_is_in_a_form_or_is_said_not_to_be() {
     // What is around others is said in code.
-    let around = ["circuit_breaker"];
-    for (leaves, others) in [(envoy::LEAVES, envoy::NOT_IN_ENVOY), (istio::LEAVES, istio::NOT_IN_ISTIO)] {
+    let (in_both, in_envoy) = (["circuit_breaker", "outlier_detection", "slow_start"].as_slice(), ["bounded_load"]);
+    for (leaves, others, more) in
+        [(envoy::LEAVES, envoy::NOT_IN_ENVOY, in_envoy.as_slice()), (istio::LEAVES, istio::NOT_IN_ISTIO, &[])]
+    {
+        let around = || in_both.iter().chain(more).copied();
         for name in PolicyConfig::NAMES {
-            let rows = leaves.iter().map(|leaf| leaf.policy).chain(others.iter().map(|(name, _)| *name)).chain(around);
+            let rows =
+                leaves.iter().map(|leaf| leaf.policy).chain(others.iter().map(|(name, _)| *name)).chain(around());
             let rows = rows.filter(|row| row == name).count();
             assert_eq!(rows, 1, "`{name}` needs a row in sim/src/export/envoy.rs and istio.rs, and one only");
         }
@@ -111,6 +115,25 @@ fn every_policy_is_in_a_form_or_is_said_not_to_be() {
             }
         }
     }
+}
+
+#[test]
+fn what_envoy_has_around_a_policy_is_the_clusters_or_the_messages() {
+    let strategy = "balancer = 'ingress'\nproxy = { policy = { outlier_detection = { consecutive_5xx = 7, \
+                    child_policy = { slow_start = { slow_start_window = '45s' } } } } }";
+    let Exported { text, .. } = small(strategy, Form::Envoy).unwrap();
+    for part in
+        ["consecutive_5xx: 7", "enforcing_success_rate: 0", "slow_start_window: 45s", "round_robin.v3.RoundRobin"]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let Exported { text, .. } = small(&strategy.replace("ingress", "mesh"), Form::Istio).unwrap();
+    for part in ["consecutive5xxErrors: 7", "duration: 45s", "simple: ROUND_ROBIN"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let bounded = "balancer = 'ingress'\nproxy = { policy = { bounded_load = { hash_balance_factor = 130, child_policy = 'maglev' } } }";
+    let Exported { text, .. } = small(bounded, Form::Envoy).unwrap();
+    assert!(text.contains("hash_balance_factor: 130") && text.contains("maglev.v3.Maglev"), "{text}");
 }
 
 #[test]

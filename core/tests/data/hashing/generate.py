@@ -1,6 +1,6 @@
 """Writes xxh64.json, rings.json and maglev.json: what the hashing policies must compute, computed by something else.
 
-    python3 -m venv /tmp/venv && /tmp/venv/bin/pip install xxhash==4.1.0 && /tmp/venv/bin/python generate.py
+    python3 -m venv venv && venv/bin/pip install xxhash==4.1.0 && venv/bin/python generate.py
 
 Written from Envoy's descriptions and the Maglev paper, see README.md, and not from the Rust code.
 """
