@@ -163,6 +163,12 @@ impl EndpointSet {
         Self::new(endpoints).with_local(self.local.clone())
     }
 
+    /// The same endpoints with these weights, in the same order, as seen by the same client.
+    pub(crate) fn reweighted(&self, weights: impl Iterator<Item = u32>) -> Self {
+        let endpoints = self.iter().zip(weights).map(|(e, weight)| e.clone().with_weight(weight.max(1))).collect();
+        Self { endpoints, local: self.local.clone() }
+    }
+
     /// Who asks.
     pub fn local(&self) -> &Arc<Local> {
         &self.local

@@ -344,6 +344,10 @@ impl Picker for AdaptiveThrottlePicker {
         self.child.pick(cx)
     }
 
+    fn picked(&self, endpoint: EndpointId, now: Nanos) {
+        self.child.picked(endpoint, now);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.throttler.done(now, outcome);

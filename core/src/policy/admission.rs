@@ -192,6 +192,10 @@ impl Picker for AdmissionPicker {
         }
     }
 
+    fn picked(&self, endpoint: EndpointId, now: Nanos) {
+        self.child.picked(endpoint, now);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.child.done(endpoint, now, outcome);

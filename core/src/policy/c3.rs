@@ -291,6 +291,10 @@ impl Picker for C3Picker {
         Pick::Endpoint(best.endpoint)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.feedbacks.outstanding.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, _now: Nanos, outcome: &Outcome) {
         self.feedbacks.done(endpoint, outcome);
@@ -306,6 +310,10 @@ struct WaitingPicker {
 impl Picker for WaitingPicker {
     fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
         self.answer.clone()
+    }
+
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.feedbacks.outstanding.started(endpoint);
     }
 
     fn done(&self, endpoint: EndpointId, _now: Nanos, outcome: &Outcome) {

@@ -21,8 +21,8 @@
 //! * As in Linkerd, an endpoint in probation gets one request at a time, and responses that come late while it is shut are
 //!   not heard. There its balancer must choose it first; here the next request is the probe, whatever the child would have
 //!   chosen, its hash included: one request for each penalty.
-//! * When all that are connected are shut, requests wait for a probation, as in Linkerd (which fails them after 3 s,
-//!   its queue's failfast timeout). Finagle fails open: for that put `panic` between this and the child, which hears of a shut
+//! * When all that are connected are shut, requests wait for a probation, as in Linkerd, which fails them after 3 s (put
+//!   `admission` around this for that). Finagle fails open: put `panic` between this and the child, which hears of a shut
 //!   endpoint as unhealthy (see `mask.rs`). `pick_first` does not mind that, and goes on.
 //!
 //! **A pick costs** two loads besides the child's; the end of a request two loads, or a load and an addition for a failure;

@@ -62,8 +62,8 @@ impl<T: Default> Masked<T> {
     /// Takes a snapshot; returns the endpoints that are new.
     pub(super) fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) -> Vec<EndpointId> {
         let new = self.rows.update(endpoints);
+        self.version += u64::from(self.held > 0);
         self.held = self.rows.iter().filter(|(_, row)| row.held).count();
-        self.version += 1;
         self.child.update(cx, endpoints);
         new
     }

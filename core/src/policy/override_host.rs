@@ -13,7 +13,7 @@
 //!
 //! A draining endpoint is no endpoint to the child: it gets no new sessions and keeps those that it has. Connections
 //! that the child has no use for, to draining endpoints or to those of a lower priority, are kept for as long as sessions use
-//! them, and made when one asks.
+//! them (`idle_timeout`), and made when one asks.
 //!
 //! **Source**: gRFCs A55 and A75 (`xds_override_host`); Envoy's `override_host_status` (envoy.config.cluster.v3.Cluster) and
 //! the filter `stateful_session`, whose setting `strict` is. By default both leave draining endpoints out, so that a rollout
@@ -34,19 +34,21 @@
 //! let mut policy = PolicyConfig::named("override_host").unwrap().build();
 //! let address = |i| Address::new(&format!("10.0.0.{i}:80"));
 //! let endpoint = |i| Endpoint::new(EndpointId(i), address(i));
-//! let mut cx = Context::new(Nanos::ZERO, &mut rng);
+//! let mut control = Xoshiro256PlusPlus::seed_from_u64(2);
+//! let mut cx = Context::new(Nanos::ZERO, &mut control);
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(endpoint)));
 //! for i in 0..3 {
 //!     policy.connectivity(&mut cx, EndpointId(i), Connectivity::Ready);
 //! }
+//! let mut pick = |picker: &dyn lb_core::Picker, session: Option<&Address>| {
+//!     picker.pick(&mut PickContext { session, ..PickContext::new(Nanos::ZERO, &mut rng) })
+//! };
+//! assert_eq!(pick(&*policy.picker(&mut cx), Some(&address(1))), Pick::Endpoint(EndpointId(1)));
 //! // Endpoint 1 drains: it keeps its session, and gets nothing else.
 //! policy.update(&mut cx, &EndpointSet::new((0..3).map(|i| Endpoint { draining: i == 1, ..endpoint(i) })));
 //! let picker = policy.picker(&mut cx);
-//! let mut pick = |session: Option<&Address>| {
-//!     picker.pick(&mut PickContext { session, ..PickContext::new(Nanos::ZERO, &mut rng) })
-//! };
-//! assert!((0..9).all(|_| pick(Some(&address(1))) == Pick::Endpoint(EndpointId(1))));
-//! assert!((0..9).all(|_| pick(None) != Pick::Endpoint(EndpointId(1))));
+//! assert!((0..9).all(|_| pick(&*picker, Some(&address(1))) == Pick::Endpoint(EndpointId(1))));
+//! assert!((0..9).all(|_| pick(&*picker, None) != Pick::Endpoint(EndpointId(1))));
 //! ```
 //!
 //! [`PickContext::session`]: crate::PickContext::session

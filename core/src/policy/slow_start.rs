@@ -157,14 +157,16 @@ struct SlowStart {
     positions: Positions,
     /// When the window of each began, in the same order; none while it is not READY for the first time, or failed.
     began: Vec<Option<Nanos>>,
-    /// When the child is to be given other weights; none when it has the resolver's and no endpoint is in its window.
+    /// Whether the child was given other weights than the resolver's.
+    reweighted: bool,
+    /// When it is to be given others; none when no endpoint is in its window.
     due: Option<Nanos>,
 }
 
 impl SlowStart {
     fn new(ramp: Ramp, child: Box<dyn Policy>) -> Self {
         let (endpoints, positions) = (EndpointSet::default(), Positions::default());
-        Self { ramp, child, endpoints, positions, began: Vec::new(), due: None }
+        Self { ramp, child, endpoints, positions, began: Vec::new(), reweighted: false, due: None }
     }
 
     /// Gives the child the weights of this moment.
@@ -174,18 +176,20 @@ impl SlowStart {
         let in_window = |began: &Nanos| cx.now.since(*began) < self.ramp.window;
         if !self.began.iter().flatten().any(in_window) {
             self.due = None;
-            return self.child.update(cx, &self.endpoints);
+            if std::mem::take(&mut self.reweighted) {
+                self.child.update(cx, &self.endpoints);
+            }
+            return;
         }
         self.due = Some(cx.now + self.ramp.step());
+        self.reweighted = true;
         let heaviest = self.endpoints.iter().map(|e| e.weight).max().unwrap_or(1);
-        // Less if the heaviest would not fit; then weights are so large that a part of them is a whole number all the same.
+        // Less if the heaviest would not fit: beside that, what rounding does to the light ones is nothing.
         let scale = f64::from(SCALE.min(u32::MAX / heaviest));
         // Rounded up, so that nothing comes to 0.
-        let scaled = |(e, began): (&Endpoint, &Option<Nanos>)| {
-            let weight = (f64::from(e.weight) * scale * part(began)).ceil() as u32;
-            e.clone().with_weight(weight)
-        };
-        let scaled = self.endpoints.derive(self.endpoints.iter().zip(&self.began).map(scaled));
+        let weights = self.endpoints.iter().zip(&self.began);
+        let weights = weights.map(|(e, began)| (f64::from(e.weight) * scale * part(began)).ceil() as u32);
+        let scaled = self.endpoints.reweighted(weights);
         self.child.update(cx, &scaled);
     }
 
@@ -198,6 +202,10 @@ impl SlowStart {
 
 impl Policy for SlowStart {
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
+        // Nothing is new, and the child has the weights of the last step.
+        if self.reweighted && *endpoints == self.endpoints {
+            return;
+        }
         let known = |e: &Endpoint| {
             let position = self.positions.get(e.id)?;
             // The same id under another address is another endpoint.
@@ -206,7 +214,10 @@ impl Policy for SlowStart {
         self.began = endpoints.iter().map(known).collect();
         self.positions = Positions::of(endpoints.iter().map(|e| e.id));
         self.endpoints = endpoints.clone();
-        self.reweight(cx);
+        // It has to know who there is; who weighs what, when a picker is asked for.
+        self.child.update(cx, endpoints);
+        self.reweighted = false;
+        self.due = Some(cx.now);
     }
 
     fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
@@ -215,7 +226,7 @@ impl Policy for SlowStart {
             match state {
                 Connectivity::Ready if began.is_none() => {
                     *began = Some(cx.now);
-                    // When a picker is asked for, so that thousands that connect together are one update.
+                    // So that thousands that connect together are one update.
                     self.due = Some(cx.now);
                 }
                 Connectivity::TransientFailure | Connectivity::Unhealthy => *began = None,

@@ -356,6 +356,10 @@ impl Picker for UtilizationP2cPicker {
         Pick::Endpoint(best)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.servers.outstanding.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.servers.done(endpoint, now, outcome);
@@ -371,6 +375,10 @@ struct WaitingPicker {
 impl Picker for WaitingPicker {
     fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
         self.answer.clone()
+    }
+
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.servers.outstanding.started(endpoint);
     }
 
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {

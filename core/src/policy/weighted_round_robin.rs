@@ -12,7 +12,7 @@
 //!
 //! | | `static_stride` | `edf` |
 //! |---|---|---|
-//! | **a pick costs** | an atomic exchange, and about a nanosecond for each endpoint looked at: max/mean of the weights on average, at most 10 with the default clamp, as many as there are endpoints without | an atomic exchange and a load, whatever the weights |
+//! | **a pick costs** | an atomic exchange, and 2 ns for each endpoint looked at: max/mean of the weights on average, at most 10 with the default clamp, as many as there are endpoints without | an atomic exchange and a load, whatever the weights |
 //! | **how close**: of *N* picks from one picker an endpoint of *r* times the mean weight gets its share ± | (1 + *r*) · (2 + *N*/131070), with weights as the clamp leaves them | 1 + *r*; with weights that have no short period (1 + *r*) · (1 + (*N* + *n*)/57,344) |
 //! | a picker costs | 8 bytes and 6 ns an endpoint | up to 256 KiB, and 0.1 ms for 10,000 endpoints; 1 ms for 100 that all weigh something else |
 //!
