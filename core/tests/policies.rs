@@ -95,6 +95,7 @@ fn laws(config: &PolicyConfig) -> Laws {
                 ..strict
             }
         }
+        "prequal" => strict,
         "maglev" => Laws { moves: Some(0.06), ..strict },
         // Keys stay where they are only as long as nobody is full.
         "bounded_load" => Laws { share: Share::Nothing, moves: None, ..of_child },

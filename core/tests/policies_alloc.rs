@@ -1,21 +1,26 @@
 //! Invariant: the pick path allocates nothing. In a test of its own, as it replaces the allocator.
 
 use lb_core::{
-    Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext, Picker,
-    PolicyConfig,
+    Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick,
+    PickContext, Picker, PolicyConfig,
 };
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
-/// Allocations of 1,000 requests from pick to end, of which every third has a session and every tenth fails.
+/// Allocations of 1,000 requests from pick to end, of which every third has a session and every tenth fails; the probes that they
+/// ask for are answered.
 fn allocations(picker: &dyn Picker, rng: &mut Xoshiro256PlusPlus) -> u64 {
     let sessions = [7, 70, 700].map(address);
+    let load = LoadReport { in_flight: Some(3), latency: Some(Nanos::from_millis(1)), ..LoadReport::default() };
     let requests = || {
         for i in 0..1_000 {
             let session = (i % 3 == 0).then(|| &sessions[i % 9 / 3]);
-            let outcome = Outcome::new(if i % 10 == 0 { Code::Unavailable } else { Code::Ok }, Nanos::from_millis(1));
+            let code = if i % 10 == 0 { Code::Unavailable } else { Code::Ok };
+            let outcome = Outcome::new(code, Nanos::from_millis(1)).with_load(load);
             let mut cx = PickContext { session, ..PickContext::new(Nanos::ZERO, rng) };
-            if let Pick::Endpoint(id) = picker.pick(&mut cx) {
+            let pick = picker.pick(&mut cx);
+            cx.asks.probes().iter().for_each(|&id| picker.probed(id, Nanos::ZERO, &load));
+            if let Pick::Endpoint(id) = pick {
                 picker.done(id, Nanos::ZERO, &outcome);
             }
         }

@@ -27,6 +27,7 @@ use super::outstanding::Shared;
 use super::override_host::OverrideHostConfig;
 use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
+use super::prequal::PrequalConfig;
 use super::random::RandomConfig;
 use super::ring_hash::RingHashConfig;
 use super::round_robin::RoundRobinConfig;
@@ -213,6 +214,8 @@ policies! {
     JoinIdleQueue(JoinIdleQueueConfig) = "join_idle_queue",
     /// By the request's hash, on a ring of the endpoints' hashes.
     RingHash(RingHashConfig) = "ring_hash",
+    /// By load that endpoints are asked for beside the requests.
+    Prequal(PrequalConfig) = "prequal",
     /// By the request's hash, in a table that is evenly filled.
     Maglev(MaglevConfig) = "maglev",
     /// Around a hashing child: no endpoint far above the mean.

@@ -42,6 +42,7 @@ mod outstanding;
 pub mod override_host;
 pub mod p2c_peak_ewma;
 pub mod pick_first;
+pub mod prequal;
 pub mod random;
 mod ring;
 pub mod ring_hash;
