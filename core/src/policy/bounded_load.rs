@@ -224,6 +224,15 @@ impl Bound {
 }
 
 impl Load {
+    /// A request that a policy around this one sent: it counts, over the bound or not.
+    fn picked(&self, endpoint: EndpointId) {
+        self.outstanding.started(endpoint);
+        if let Some(counted) = self.counted.get(endpoint.index()) {
+            self.total.fetch_add(1, Ordering::Relaxed);
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// The count of an endpoint goes down before the total, so that the total is never below what is counted.
     #[inline]
     fn done(&self, endpoint: EndpointId) {
@@ -244,6 +253,10 @@ struct Waiting {
 impl Picker for Waiting {
     fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
         self.answer.clone()
+    }
+
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.load.picked(endpoint);
     }
 
     fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
@@ -346,6 +359,10 @@ impl<H: Hashed> Picker for BoundedPicker<H> {
             self.load.total.fetch_sub(1, Ordering::Relaxed);
         }
         other
+    }
+
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.load.picked(endpoint);
     }
 
     #[inline]

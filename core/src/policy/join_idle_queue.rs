@@ -200,6 +200,10 @@ impl Picker for JoinIdleQueuePicker {
         Pick::Endpoint(endpoint)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.queue.outstanding.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, _now: Nanos, outcome: &Outcome) {
         self.queue.ended(endpoint, outcome);
@@ -215,6 +219,10 @@ struct WaitingPicker {
 impl Picker for WaitingPicker {
     fn pick(&self, _cx: &mut PickContext<'_>) -> Pick {
         self.answer.clone()
+    }
+
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.queue.outstanding.started(endpoint);
     }
 
     fn done(&self, endpoint: EndpointId, _now: Nanos, outcome: &Outcome) {

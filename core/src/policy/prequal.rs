@@ -372,6 +372,10 @@ impl Picker for PrequalPicker {
         Pick::Endpoint(endpoint)
     }
 
+    fn picked(&self, endpoint: EndpointId, _now: Nanos) {
+        self.outstanding.started(endpoint);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {
         self.outstanding.done(endpoint);

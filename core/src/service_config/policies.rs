@@ -108,6 +108,7 @@ pub(super) const NOT_IN_GRPC: &[(&str, &str)] = &[
     ("degrader", "is not in gRPC"),
     ("utilization_p2c", "is not in gRPC"),
     ("join_idle_queue", "is not in gRPC"),
+    ("prequal", "is not in gRPC"),
     ("maglev", "is not in gRPC"),
     ("bounded_load", "is not in gRPC"),
     ("failure_accrual", "is not in gRPC, whose `outlier_detection` comes closest"),

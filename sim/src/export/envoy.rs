@@ -91,6 +91,7 @@ pub(super) const NOT_IN_ENVOY: &[(&str, &str)] = &[
     ("adaptive_throttle", "the filter envoy.filters.http.admission_control comes closest"),
     ("admission", "Linkerd's proxy has it; in Envoy `circuit_breaker` comes closest"),
     ("join_idle_queue", "`least_request` comes closest"),
+    ("prequal", "weights from load reports (`client_side_weighted_round_robin`) come closest"),
     ("failure_accrual", "Linkerd's proxy has it; in Envoy outlier detection comes closest"),
     ("override_host", "the filter envoy.filters.http.stateful_session, with override_host.v3.OverrideHost, does it"),
 ];

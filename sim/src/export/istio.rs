@@ -52,6 +52,7 @@ pub(super) const NOT_IN_ISTIO: &[(&str, &str)] = &[
     ("admission", "Linkerd's proxy has it; in Istio `circuit_breaker` comes closest"),
     ("client_side_weighted_round_robin", "Envoy has it (--as envoy), for an EnvoyFilter"),
     ("join_idle_queue", "`least_request` comes closest"),
+    ("prequal", "weights from load reports (`client_side_weighted_round_robin`) come closest"),
     ("bounded_load", "Envoy has it (--as envoy), for an EnvoyFilter"),
     ("failure_accrual", "Linkerd's proxy has it; in Istio `outlier_detection` comes closest"),
     ("override_host", "Envoy has it, for an EnvoyFilter; `consistentHash.httpCookie` comes closest"),
