@@ -84,6 +84,10 @@ impl<W: Wrap> Policy for Around<W> {
         self.child.load_report(cx, endpoint, report);
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        self.child.state()
+    }
+
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
         let child = self.child.picker(cx);
         match &self.published {

@@ -107,6 +107,14 @@ impl<F: PickerFactory> Policy for ConnectAll<F> {
         self.factory.load_report(cx, endpoint, report);
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        Some(match self.states.aggregate() {
+            Aggregate::Ready => Connectivity::Ready,
+            Aggregate::Pending => Connectivity::Connecting,
+            Aggregate::Failed | Aggregate::Empty => Connectivity::TransientFailure,
+        })
+    }
+
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
         if let Some(picker) = &self.published {
             return picker.clone();

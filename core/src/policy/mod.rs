@@ -93,6 +93,13 @@ pub trait Policy: Send {
     /// An endpoint's report of its load, apart from any response.
     fn load_report(&mut self, _cx: &mut Context<'_>, _endpoint: EndpointId, _report: &LoadReport) {}
 
+    /// What its endpoints add up to, in gRPC's words: READY if it sends requests, CONNECTING or IDLE if they wait, the latter
+    /// for [`exit_idle`](Self::exit_idle), TRANSIENT_FAILURE if they fail. Policies that choose among children go by it; where
+    /// there is none, by the endpoints' own states. A policy around a child passes the child's on.
+    fn state(&self) -> Option<Connectivity> {
+        None
+    }
+
     /// The picker for the present state; the same one until something changes. Built here, off the pick path.
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker>;
 }

@@ -399,6 +399,15 @@ impl Policy for PickFirst {
         std::mem::take(&mut self.resolve_request)
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        Some(match self.phase {
+            Phase::Selected(_) => Connectivity::Ready,
+            Phase::Idle => Connectivity::Idle,
+            Phase::Walking { .. } if !self.failing => Connectivity::Connecting,
+            Phase::Walking { .. } | Phase::TryingAll { .. } | Phase::Empty => Connectivity::TransientFailure,
+        })
+    }
+
     fn picker(&mut self, _cx: &mut Context<'_>) -> Arc<dyn Picker> {
         self.picker.clone()
     }
