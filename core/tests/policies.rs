@@ -14,6 +14,9 @@ use lb_core::policy::least_request::SelectionMethod;
 use lb_core::policy::maglev::{MaglevConfig, TableSize};
 use lb_core::policy::outlier_detection::{OutlierDetectionConfig, SuccessRateEjection};
 use lb_core::policy::ring_hash::{Connect, RingHashConfig};
+use lb_core::policy::subset::aperture::ApertureConfig;
+use lb_core::policy::subset::deterministic::DeterministicSubsettingConfig;
+use lb_core::policy::subset::random::RandomSubsettingConfig;
 use lb_core::policy::weighted_round_robin::Scheduler;
 use lb_core::{
     Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Local, Locality, Nanos,
@@ -110,6 +113,13 @@ fn laws(config: &PolicyConfig) -> Laws {
         "override_host" => Laws { holds_back: true, ..of_child },
         // Endpoints of the same age get the same part of their weights.
         "slow_start" => of_child,
+        // Some endpoints get nothing; a seed that a client drew stays with it.
+        "random_subsetting" | "deterministic_subsetting" => {
+            let remembers = matches!(config, PolicyConfig::RandomSubsetting(c) if c.seed.is_none());
+            Laws { remembers: remembers || of_child.remembers, share: Share::Nothing, moves: None, ..of_child }
+        }
+        // Who doesn't know its place uses all endpoints.
+        "aperture" => of_child,
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -142,6 +152,14 @@ fn every_policy() -> Vec<PolicyConfig> {
         PolicyConfig::FailureAccrual(config) => {
             PolicyConfig::FailureAccrual(FailureAccrualConfig { consecutive_failures: 2, ..config })
         }
+        // Fewer than there are endpoints.
+        PolicyConfig::RandomSubsetting(config) => {
+            PolicyConfig::RandomSubsetting(RandomSubsettingConfig { subset_size: 5, seed: Some(7), ..config })
+        }
+        PolicyConfig::DeterministicSubsetting(config) => {
+            PolicyConfig::DeterministicSubsetting(DeterministicSubsettingConfig { subset_size: 4, ..config })
+        }
+        PolicyConfig::Aperture(config) => PolicyConfig::Aperture(ApertureConfig { min_aperture: 3, ..config }),
         policy => policy,
     };
     let nested = NESTED.iter().map(|json| serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}")));
@@ -182,6 +200,8 @@ const NESTED: &[&str] = &[
     r#"{"bounded_load": {"hash_balance_factor": 100, "next": "ring", "child_policy": {"ring_hash": {"min_ring_size": 60}}}}"#,
     r#"{"bounded_load": {"child_policy": {"maglev": {"table_size": 1009}}}}"#,
     r#"{"circuit_breaker": {"child_policy": {"bounded_load": {"child_policy": {"ring_hash": {"connect": "all"}}}}}}"#,
+    r#"{"random_subsetting": {"subset_size": 3, "child_policy": "least_request"}}"#,
+    r#"{"aperture": {"min_aperture": 2, "child_policy": "pick_first"}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

@@ -32,6 +32,9 @@ use super::random::RandomConfig;
 use super::ring_hash::RingHashConfig;
 use super::round_robin::RoundRobinConfig;
 use super::slow_start::SlowStartConfig;
+use super::subset::aperture::ApertureConfig;
+use super::subset::deterministic::DeterministicSubsettingConfig;
+use super::subset::random::RandomSubsettingConfig;
 use super::utilization_p2c::UtilizationP2cConfig;
 use super::weighted_round_robin::WeightedRoundRobinConfig;
 
@@ -234,6 +237,12 @@ policies! {
     FailureAccrual(FailureAccrualConfig) = "failure_accrual",
     /// Around a child: requests of a session go where the session began.
     OverrideHost(OverrideHostConfig) = "override_host",
+    /// Around a child: a few endpoints drawn at random and kept.
+    RandomSubsetting(RandomSubsettingConfig) = "random_subsetting",
+    /// Around a child: a few endpoints, shared out among numbered clients in turns.
+    DeterministicSubsetting(DeterministicSubsettingConfig) = "deterministic_subsetting",
+    /// Around a child: a few endpoints, those over against the client on a ring.
+    Aperture(ApertureConfig) = "aperture",
 }
 
 impl PolicyConfig {

@@ -50,6 +50,7 @@ mod roster;
 pub mod round_robin;
 pub mod slow_start;
 mod static_stride;
+pub mod subset;
 pub mod utilization_p2c;
 pub mod weighted_round_robin;
 
