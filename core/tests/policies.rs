@@ -11,6 +11,7 @@ use lb_core::policy::Wanted;
 use lb_core::policy::circuit_breaker::CircuitBreakerConfig;
 use lb_core::policy::failure_accrual::FailureAccrualConfig;
 use lb_core::policy::least_request::SelectionMethod;
+use lb_core::policy::locality::zone_aware::ZoneAwareConfig;
 use lb_core::policy::maglev::{MaglevConfig, TableSize};
 use lb_core::policy::outlier_detection::{OutlierDetectionConfig, SuccessRateEjection};
 use lb_core::policy::ring_hash::{Connect, RingHashConfig};
@@ -120,6 +121,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         }
         // Who doesn't know its place uses all endpoints.
         "aperture" => of_child,
+        // Without localities there is one.
+        "wrr_locality" | "zone_aware" | "prefer_close" => of_child,
         name => panic!("{name} is registered; say in `laws` what it promises"),
     }
 }
@@ -160,6 +163,7 @@ fn every_policy() -> Vec<PolicyConfig> {
             PolicyConfig::DeterministicSubsetting(DeterministicSubsettingConfig { subset_size: 4, ..config })
         }
         PolicyConfig::Aperture(config) => PolicyConfig::Aperture(ApertureConfig { min_aperture: 3, ..config }),
+        PolicyConfig::ZoneAware(config) => PolicyConfig::ZoneAware(ZoneAwareConfig { min_cluster_size: 2, ..config }),
         policy => policy,
     };
     let nested = NESTED.iter().map(|json| serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}")));
@@ -200,8 +204,13 @@ const NESTED: &[&str] = &[
     r#"{"bounded_load": {"hash_balance_factor": 100, "next": "ring", "child_policy": {"ring_hash": {"min_ring_size": 60}}}}"#,
     r#"{"bounded_load": {"child_policy": {"maglev": {"table_size": 1009}}}}"#,
     r#"{"circuit_breaker": {"child_policy": {"bounded_load": {"child_policy": {"ring_hash": {"connect": "all"}}}}}}"#,
+    r#"{"random_subsetting": {"subset_size": 7, "seed": 1, "child_policy": {"wrr_locality": {"child_policy": "p2c_peak_ewma"}}}}"#,
     r#"{"random_subsetting": {"subset_size": 3, "child_policy": "least_request"}}"#,
     r#"{"aperture": {"min_aperture": 2, "child_policy": "pick_first"}}"#,
+    r#"{"wrr_locality": {"child_policy": "pick_first"}}"#,
+    r#"{"zone_aware": {"min_cluster_size": 1, "routing_enabled": 50, "child_policy": {"deterministic_subsetting": {"subset_size": 1}}}}"#,
+    r#"{"adaptive_throttle": {"child_policy": {"random_subsetting": {"subset_size": 8, "seed": 2, "child_policy": {"wrr_locality":
+        {"child_policy": {"admission": {"child_policy": "c3"}}}}}}}}"#,
 ];
 
 /// Endpoints that may be listed; events also name some beyond.

@@ -21,6 +21,9 @@ use super::failure_accrual::FailureAccrualConfig;
 use super::join_idle_queue::JoinIdleQueueConfig;
 use super::least_loaded::LeastLoadedConfig;
 use super::least_request::LeastRequestConfig;
+use super::locality::prefer_close::PreferCloseConfig;
+use super::locality::weighted::WrrLocalityConfig;
+use super::locality::zone_aware::ZoneAwareConfig;
 use super::maglev::MaglevConfig;
 use super::outlier_detection::OutlierDetectionConfig;
 use super::outstanding::Shared;
@@ -243,6 +246,12 @@ policies! {
     DeterministicSubsetting(DeterministicSubsettingConfig) = "deterministic_subsetting",
     /// Around a child: a few endpoints, those over against the client on a ring.
     Aperture(ApertureConfig) = "aperture",
+    /// Around a child for each locality: by the localities' weights.
+    WrrLocality(WrrLocalityConfig) = "wrr_locality",
+    /// Around a child for each locality: the client's own zone as far as it has room.
+    ZoneAware(ZoneAwareConfig) = "zone_aware",
+    /// Around a child: the endpoints in the client's zone, if there are any.
+    PreferClose(PreferCloseConfig) = "prefer_close",
 }
 
 impl PolicyConfig {
