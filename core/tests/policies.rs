@@ -121,6 +121,8 @@ fn laws(config: &PolicyConfig) -> Laws {
         }
         // Who doesn't know its place uses all endpoints.
         "aperture" => of_child,
+        // A request waits for the priority that it is drawn to.
+        "priority" => Laws { holds_back: true, ..of_child },
         // Without localities there is one.
         "wrr_locality" | "zone_aware" | "prefer_close" => of_child,
         name => panic!("{name} is registered; say in `laws` what it promises"),
@@ -207,8 +209,14 @@ const NESTED: &[&str] = &[
     r#"{"random_subsetting": {"subset_size": 7, "seed": 1, "child_policy": {"wrr_locality": {"child_policy": "p2c_peak_ewma"}}}}"#,
     r#"{"random_subsetting": {"subset_size": 3, "child_policy": "least_request"}}"#,
     r#"{"aperture": {"min_aperture": 2, "child_policy": "pick_first"}}"#,
+    r#"{"priority": {"child_policy": {"wrr_locality": {"child_policy": "least_request"}}}}"#,
+    r#"{"priority": {"failover": "grpc", "child_policy": "pick_first"}}"#,
+    r#"{"priority": {"failover": "grpc", "child_policy": {"zone_aware": {"min_cluster_size": 2, "child_policy": "least_loaded"}}}}"#,
+    r#"{"priority": {"fail_traffic_on_panic": true, "child_policy": {"random_subsetting": {"subset_size": 2, "seed": 4}}}}"#,
     r#"{"wrr_locality": {"child_policy": "pick_first"}}"#,
+    r#"{"wrr_locality": {"child_policy": {"priority": {"failover": "grpc", "child_policy": "weighted_round_robin"}}}}"#,
     r#"{"zone_aware": {"min_cluster_size": 1, "routing_enabled": 50, "child_policy": {"deterministic_subsetting": {"subset_size": 1}}}}"#,
+    r#"{"prefer_close": {"child_policy": {"priority": {"child_policy": "p2c_peak_ewma"}}}}"#,
     r#"{"adaptive_throttle": {"child_policy": {"random_subsetting": {"subset_size": 8, "seed": 2, "child_policy": {"wrr_locality":
         {"child_policy": {"admission": {"child_policy": "c3"}}}}}}}}"#,
 ];

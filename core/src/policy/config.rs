@@ -31,6 +31,7 @@ use super::override_host::OverrideHostConfig;
 use super::p2c_peak_ewma::P2cPeakEwmaConfig;
 use super::pick_first::PickFirstConfig;
 use super::prequal::PrequalConfig;
+use super::priority::PriorityConfig;
 use super::random::RandomConfig;
 use super::ring_hash::RingHashConfig;
 use super::round_robin::RoundRobinConfig;
@@ -246,6 +247,8 @@ policies! {
     DeterministicSubsetting(DeterministicSubsettingConfig) = "deterministic_subsetting",
     /// Around a child: a few endpoints, those over against the client on a ring.
     Aperture(ApertureConfig) = "aperture",
+    /// Around a child for each priority: the first, and the next as far as that one is not well.
+    Priority(PriorityConfig) = "priority",
     /// Around a child for each locality: by the localities' weights.
     WrrLocality(WrrLocalityConfig) = "wrr_locality",
     /// Around a child for each locality: the client's own zone as far as it has room.

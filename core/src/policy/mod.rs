@@ -45,6 +45,7 @@ pub mod override_host;
 pub mod p2c_peak_ewma;
 pub mod pick_first;
 pub mod prequal;
+pub mod priority;
 pub mod random;
 mod ring;
 pub mod ring_hash;

@@ -42,6 +42,10 @@ impl Rig {
         endpoints.into_iter().for_each(|i| self.tell(i, state));
     }
 
+    pub(in crate::policy) fn exit_idle(&mut self) {
+        self.cx(|policy, cx| policy.exit_idle(cx));
+    }
+
     /// Serves timers until then.
     pub(in crate::policy) fn wait_until(&mut self, then: Nanos) {
         while let Some(due) = self.cx(|policy, cx| policy.tick(cx)).filter(|due| *due <= then) {
