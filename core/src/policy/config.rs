@@ -335,7 +335,9 @@ mod tests {
     use crate::Nanos;
     use crate::policy::least_request::{ChoiceCount, SelectionMethod};
     use crate::policy::pick_first::ConnectionAttemptDelay;
+    use crate::policy::priority::Failover;
     use crate::policy::round_robin::Start;
+    use crate::policy::subset::random::HashInput;
     use crate::policy::weighted_round_robin::{Scheduler, WeightClamp};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -396,6 +398,24 @@ mod tests {
                     ..Default::default()
                 }),
             ),
+            (
+                "policy = { priority = { failover = 'grpc', child_policy = { prefer_close = { child_policy = 'random' } } } }",
+                PolicyConfig::Priority(PriorityConfig {
+                    failover: Failover::Grpc,
+                    child_policy: Box::new(PolicyConfig::PreferClose(PreferCloseConfig {
+                        child_policy: Box::new(PolicyConfig::Random(RandomConfig {})),
+                    })),
+                    ..Default::default()
+                }),
+            ),
+            (
+                "policy = { random_subsetting = { seed = 3, hash_input = 'grpc_go_debug_string' } }",
+                PolicyConfig::RandomSubsetting(RandomSubsettingConfig {
+                    seed: Some(3),
+                    hash_input: HashInput::GrpcGoDebugString,
+                    ..Default::default()
+                }),
+            ),
             // gRFC A48: more than 10 choices count as 10; gRFC A61: a delay below 100 ms counts as 100 ms.
             (
                 "policy = { least_request = { choice_count = 64 } }",
@@ -446,6 +466,17 @@ mod tests {
             (
                 "policy = { slow_start = { min_weight_percent = 101 } }",
                 "slow_start: min_weight_percent: 101, must be between 0 and 100",
+            ),
+            ("policy = { random_subsetting = { subset_size = 0 } }", "random_subsetting: subset_size: 0, must be >= 1"),
+            ("policy = { aperture = { min_aperture = 1 } }", "aperture: min_aperture: 1, must be >= 2"),
+            (
+                "policy = { priority = { healthy_panic_threshold = 101 } }",
+                "priority: healthy_panic_threshold: 101, must be <= 100",
+            ),
+            ("policy = { zone_aware = { routing_enabled = 200 } }", "zone_aware: routing_enabled: 200, must be <= 100"),
+            (
+                "policy = { wrr_locality = { child_policy = { aperture = { min_aperture = 0 } } } }",
+                "aperture: min_aperture: 0, must be >= 2",
             ),
             ("policy = { random = { seed = 1 } }", "unknown field `seed`, there are no fields"),
             ("policy = { round_robin = { start = 'first' } }", "unknown variant `first`, expected `random` or `zero`"),

@@ -241,6 +241,10 @@ impl Picker for LocalityPicker {
         }
     }
 
+    fn picked(&self, endpoint: EndpointId, now: Nanos) {
+        self.children.picked(endpoint, now);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.children.done(endpoint, now, outcome);

@@ -517,6 +517,10 @@ impl Policy for OutlierDetection {
         self.child.child_mut().take_resolve_request()
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        self.child.child().state()
+    }
+
     fn oob_reporting_period(&self) -> Option<Nanos> {
         self.child.child().oob_reporting_period()
     }

@@ -418,6 +418,10 @@ impl Policy for OverrideHost {
         self.child.take_resolve_request()
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        self.child.state()
+    }
+
     fn oob_reporting_period(&self) -> Option<Nanos> {
         self.child.oob_reporting_period()
     }

@@ -438,6 +438,10 @@ impl Picker for PriorityPicker {
         }
     }
 
+    fn picked(&self, endpoint: EndpointId, now: Nanos) {
+        self.children.picked(endpoint, now);
+    }
+
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.children.done(endpoint, now, outcome);

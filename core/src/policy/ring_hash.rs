@@ -311,6 +311,10 @@ impl Policy for RingHash {
         }
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        Some(self.aggregate())
+    }
+
     fn picker(&mut self, _cx: &mut Context<'_>) -> Arc<dyn Picker> {
         if let Some(picker) = &self.published {
             return picker.clone();

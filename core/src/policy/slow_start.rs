@@ -254,6 +254,10 @@ impl Policy for SlowStart {
         self.child.take_resolve_request()
     }
 
+    fn state(&self) -> Option<Connectivity> {
+        self.child.state()
+    }
+
     fn oob_reporting_period(&self) -> Option<Nanos> {
         self.child.oob_reporting_period()
     }

@@ -60,6 +60,12 @@ pub(super) const IN_GRPC: &[Row] = &[
             field("request_hash_header", "requestHashHeader", Kind::Text),
         ],
     },
+    // grpc.service_config.RandomSubsettingLbConfig
+    Row {
+        policy: "random_subsetting",
+        grpc: "random_subsetting_experimental",
+        fields: &[field("subset_size", "subsetSize", Kind::Count)],
+    },
     // grpc.service_config.OutlierDetectionLoadBalancingConfig
     Row {
         policy: "outlier_detection",
@@ -114,6 +120,12 @@ pub(super) const NOT_IN_GRPC: &[(&str, &str)] = &[
     ("failure_accrual", "is not in gRPC, whose `outlier_detection` comes closest"),
     ("override_host", "is not in gRPC's service config; with xDS gRPC has it (A55)"),
     ("slow_start", "is not in gRPC"),
+    ("deterministic_subsetting", "is not in gRPC, whose `random_subsetting` comes closest"),
+    ("aperture", "is not in gRPC, whose `random_subsetting` comes closest"),
+    ("wrr_locality", "is not in gRPC's service config; with xDS gRPC has it (A37)"),
+    ("zone_aware", "is not in gRPC"),
+    ("prefer_close", "is not in gRPC"),
+    ("priority", "is not in gRPC's service config as one child for all; with xDS gRPC has it (A56)"),
     ("circuit_breaker", "is not in gRPC's service config; with xDS gRPC has `max_requests` (A32)"),
     ("adaptive_throttle", "is not in gRPC, but for its questions to a lookup service (grpc.lookup.v1)"),
     ("admission", "is not in gRPC"),

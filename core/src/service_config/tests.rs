@@ -20,6 +20,7 @@ fn everything() -> Vec<Value> {
             "errorUtilizationPenalty": 0.5,
         } }),
         json!({ "ring_hash_experimental": { "minRingSize": 64, "maxRingSize": 2048, "requestHashHeader": "x-user" } }),
+        json!({ "random_subsetting_experimental": { "subsetSize": 7, "childPolicy": [{ "round_robin": {} }] } }),
         json!({ "outlier_detection_experimental": {
             "interval": "5s",
             "baseEjectionTime": "10s",
@@ -166,8 +167,9 @@ fn policies_that_grpc_does_not_have_are_custom_ones() {
     ] {
         assert_eq!(policy(&list), Err(format!("loadBalancingConfig[0]{error}")));
     }
-    // gRPC's policy of that name is another one.
-    assert!(policy(&json!([{ "weighted_round_robin": { "clamp": "none" } }])).is_err_and(|e| !e.contains("clamp")));
+    // gRPC's policy of that name is another one, and has no such field.
+    let theirs = policy(&json!([{ "weighted_round_robin": { "clamp": "none" } }]));
+    assert_eq!(theirs, Ok(PolicyConfig::named("client_side_weighted_round_robin").unwrap()));
 }
 
 #[test]

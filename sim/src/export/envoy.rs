@@ -94,6 +94,13 @@ pub(super) const NOT_IN_ENVOY: &[(&str, &str)] = &[
     ("prequal", "weights from load reports (`client_side_weighted_round_robin`) come closest"),
     ("failure_accrual", "Linkerd's proxy has it; in Envoy outlier detection comes closest"),
     ("override_host", "the filter envoy.filters.http.stateful_session, with override_host.v3.OverrideHost, does it"),
+    ("random_subsetting", "a control plane can send each client a subset"),
+    ("deterministic_subsetting", "a control plane can send each client a subset"),
+    ("aperture", "a control plane can send each client a subset"),
+    ("wrr_locality", "the extension wrr_locality.v3.WrrLocality does it, with the control plane's localities"),
+    ("zone_aware", "`locality_lb_config.zone_aware_lb_config` of the policy's message does it"),
+    ("prefer_close", "`zone_aware` comes closest"),
+    ("priority", "its clusters have it without a policy: `priority` of the endpoints, `common_lb_config`"),
 ];
 
 /// Where gRPC's examples listen. Our choice; scenarios have no ports.

@@ -56,6 +56,13 @@ pub(super) const NOT_IN_ISTIO: &[(&str, &str)] = &[
     ("bounded_load", "Envoy has it (--as envoy), for an EnvoyFilter"),
     ("failure_accrual", "Linkerd's proxy has it; in Istio `outlier_detection` comes closest"),
     ("override_host", "Envoy has it, for an EnvoyFilter; `consistentHash.httpCookie` comes closest"),
+    ("random_subsetting", "a control plane can send each client a subset"),
+    ("deterministic_subsetting", "a control plane can send each client a subset"),
+    ("aperture", "a control plane can send each client a subset"),
+    ("wrr_locality", "`localityLbSetting.distribute` does it"),
+    ("zone_aware", "`localityLbSetting` comes closest"),
+    ("prefer_close", "`trafficDistribution: PreferClose` of the Service does it"),
+    ("priority", "`localityLbSetting.failover` comes closest"),
 ];
 
 pub(super) fn export(subject: &Subject<'_>) -> Result<Exported, Refused> {
