@@ -545,11 +545,9 @@ impl Picker for FailureAccrualPicker {
             self.child.picked(endpoint, cx.now);
             return Pick::Endpoint(endpoint);
         }
-        match self.child.pick(cx) {
-            // The child fails as it takes them for broken; they are to be tried again soon.
-            Pick::Fail(_) if self.some_are_shut => Pick::Queue,
-            pick => pick,
-        }
+        let pick = self.child.pick(cx);
+        // The child fails as it takes them for broken; they are to be tried again soon.
+        if self.some_are_shut && matches!(pick, Pick::Fail(_)) { Pick::Queue } else { pick }
     }
 
     fn picked(&self, endpoint: EndpointId, now: Nanos) {

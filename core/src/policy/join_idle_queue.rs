@@ -69,10 +69,10 @@ use serde::{Deserialize, Serialize};
 use self::idle_set::IdleSet;
 use super::config::{Needs, Settings};
 use super::draw::below;
-use super::endpoint_states::{ConnectAll, IdSet, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
-use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+use crate::{Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `join_idle_queue`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -135,7 +135,6 @@ impl Queue {
 
 struct JoinIdleQueue {
     queue: Arc<Queue>,
-    known: Known,
     /// Of the last picker; none if that said that nothing is ready.
     ready: IdSet,
 }
@@ -144,7 +143,7 @@ impl JoinIdleQueue {
     fn new(signal: IdleSignal, shared: &Shared) -> Self {
         let outstanding = shared.outstanding.clone();
         let queue = Queue { set: IdleSet::default(), turn: AtomicU32::new(0), outstanding, signal };
-        Self { queue: Arc::new(queue), known: Known::default(), ready: IdSet::default() }
+        Self { queue: Arc::new(queue), ready: IdSet::default() }
     }
 }
 
@@ -152,9 +151,10 @@ impl PickerFactory for JoinIdleQueue {
     fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.queue.outstanding.reserve(endpoints);
         self.queue.set.reserve(endpoints.table_len());
-        for newcomer in self.known.update(endpoints) {
-            self.ready.remove(newcomer);
-        }
+    }
+
+    fn added(&mut self, endpoint: &Endpoint) {
+        self.ready.remove(endpoint.id);
     }
 
     fn over(&mut self, cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
@@ -234,7 +234,7 @@ impl Picker for WaitingPicker {
 mod tests {
     use super::*;
     use crate::policy::draw::scripted::Script;
-    use crate::{Address, Code, Connectivity, Endpoint, LoadReport};
+    use crate::{Address, Code, Connectivity, LoadReport};
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::SeedableRng;
 

@@ -64,11 +64,11 @@ use serde::{Deserialize, Serialize};
 use self::deadlines::{Deadlines, LONGEST_STEP};
 use super::config::{Rule, Settings};
 use super::draw::{another, below, open_unit};
-use super::endpoint_states::{ConnectAll, IdSet, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::least_loaded::LeastLoadedPicker;
 use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
-use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+use crate::{Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `least_request`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -206,7 +206,6 @@ pub struct ChoiceCountError {
 struct LeastRequest {
     config: LeastRequestConfig,
     outstanding: Arc<Outstanding>,
-    known: Known,
     /// Who came since the last picker was built.
     newcomers: Vec<EndpointId>,
     /// Of the last picker, if it went by weights.
@@ -215,7 +214,7 @@ struct LeastRequest {
 
 impl LeastRequest {
     fn new(config: LeastRequestConfig, outstanding: Arc<Outstanding>) -> Self {
-        Self { config, outstanding, known: Known::default(), newcomers: Vec::new(), deadlines: None }
+        Self { config, outstanding, newcomers: Vec::new(), deadlines: None }
     }
 
     /// A picker that goes by weights.
@@ -237,8 +236,12 @@ impl LeastRequest {
 impl PickerFactory for LeastRequest {
     fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.outstanding.reserve(endpoints);
-        if self.config.active_request_bias.is_some() {
-            self.newcomers.extend(self.known.update(endpoints));
+    }
+
+    fn added(&mut self, endpoint: &Endpoint) {
+        // Otherwise nothing is remembered that could be another's.
+        if self.deadlines.is_some() {
+            self.newcomers.push(endpoint.id);
         }
     }
 

@@ -62,8 +62,10 @@ impl<T: Default> Masked<T> {
     /// Takes a snapshot; returns the endpoints that are new.
     pub(super) fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) -> Vec<EndpointId> {
         let new = self.rows.update(endpoints);
-        self.version += u64::from(self.held > 0);
-        self.held = self.rows.iter().filter(|(_, row)| row.held).count();
+        if self.held > 0 {
+            self.held = self.rows.iter().filter(|(_, row)| row.held).count();
+            self.version += 1;
+        }
         self.child.update(cx, endpoints);
         new
     }
@@ -140,7 +142,8 @@ impl<T> Masked<T> {
 
     /// Those that are held back although they are READY, in the resolver's order.
     pub(super) fn could_serve(&self) -> impl Iterator<Item = EndpointId> {
-        self.rows.iter().filter(|(_, row)| row.could_serve()).map(|(endpoint, _)| endpoint.id)
+        let rows = (self.held > 0).then(|| self.rows.iter()).into_iter().flatten();
+        rows.filter(|(_, row)| row.could_serve()).map(|(endpoint, _)| endpoint.id)
     }
 
     /// Every endpoint in the resolver's order.

@@ -82,10 +82,10 @@ use self::pool::{Answer, Pool, Probe};
 use self::recent::RecentRif;
 use super::config::{Rule, Settings};
 use super::draw::{another, below};
-use super::endpoint_states::{ConnectAll, IdSet, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
-use crate::{Asks, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
+use crate::{Asks, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 
 /// Answers that there must be for a choice among them; with fewer it is random. NSDI 2024, §4.
 const MIN_OCCUPANCY: usize = 2;
@@ -236,33 +236,38 @@ impl Knowledge {
 struct Prequal {
     config: PrequalConfig,
     outstanding: Arc<Outstanding>,
-    known: Known,
     knowledge: Arc<Knowledge>,
+    /// Of the last picker; none if that said that nothing is ready.
+    ready: IdSet,
 }
 
 impl Prequal {
     fn new(config: PrequalConfig, shared: &Shared) -> Self {
         let knowledge = Arc::new(Knowledge::none(&config));
-        Self { config, outstanding: shared.outstanding.clone(), known: Known::default(), knowledge }
+        Self { config, outstanding: shared.outstanding.clone(), knowledge, ready: IdSet::default() }
     }
 }
 
 impl PickerFactory for Prequal {
     fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.outstanding.reserve(endpoints);
-        let newcomers = IdSet::of(self.known.update(endpoints).into_iter());
-        if endpoints.iter().all(|e| newcomers.contains(e.id)) {
-            // Nobody stays of whom anything is known.
-            self.knowledge = Arc::new(Knowledge::none(&self.config));
-        }
+    }
+
+    fn added(&mut self, endpoint: &Endpoint) {
+        self.ready.remove(endpoint.id);
         let pool = &self.knowledge.pool;
-        pool.probes().filter(|probe| newcomers.contains(probe.answer.endpoint)).for_each(|probe| pool.discard(&probe));
+        pool.probes().filter(|probe| probe.answer.endpoint == endpoint.id).for_each(|probe| pool.discard(&probe));
     }
 
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
         let (config, ids) = (&self.config, ready.ids());
+        if !ids.iter().any(|id| self.ready.contains(*id)) {
+            // Nobody stays of whom anything is known.
+            self.knowledge = Arc::new(Knowledge::none(config));
+        }
+        self.ready = IdSet::of(ids.iter().copied());
         Arc::new(PrequalPicker {
-            among: IdSet::of(ids.iter().copied()),
+            among: self.ready.clone(),
             max_age: config.max_age,
             r_probe: Rate::new(config.r_probe),
             r_remove: Rate::new(config.r_remove),
@@ -274,6 +279,7 @@ impl PickerFactory for Prequal {
     }
 
     fn always(&mut self, answer: Pick) -> Arc<dyn Picker> {
+        self.ready = IdSet::default();
         Arc::new(WaitingPicker::new(answer, self.outstanding.clone()))
     }
 }

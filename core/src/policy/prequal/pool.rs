@@ -6,7 +6,7 @@
 //! that fails if anyone has touched the slot since, and the choice is made anew. So a probe is never used more often than it
 //! may be, and never with what belongs to another. What races can cost is a choice among fifteen instead of sixteen: a slot
 //! that is being filled is passed over, and one that was read half old and half new may be ranked wrongly, though not chosen.
-//! A tag returns after 65,536 probes, of which none takes part in the time that one pick takes.
+//! A tag comes back when one slot has been filled 32,768 times, far more often than it can be while one pick is under way.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
