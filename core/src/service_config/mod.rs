@@ -93,13 +93,10 @@ impl ServiceConfig {
         let retry_throttling = root.object("retryThrottling")?.map(|t| methods::throttling(&t)).transpose()?;
         let mut methods = MethodConfig::read_all(&root)?;
         for method in &mut methods {
-            for throttling in [
-                method.retry.as_mut().map(|retry| &mut retry.throttling),
-                method.hedge.as_mut().map(|hedge| &mut hedge.throttling),
-            ] {
-                if let Some(throttling) = throttling {
-                    throttling.clone_from(&retry_throttling);
-                }
+            let retry = method.retry.as_mut().map(|retry| &mut retry.throttling);
+            let hedge = method.hedge.as_mut().map(|hedge| &mut hedge.throttling);
+            for throttling in retry.into_iter().chain(hedge) {
+                throttling.clone_from(&retry_throttling);
             }
         }
         let health_check = match root.object("healthCheckConfig")? {
