@@ -100,7 +100,8 @@ pub enum Pick {
     Queue,
     /// Nothing is ready and the last attempts failed: fail, unless the request is `wait_for_ready`.
     Fail(Status),
-    /// Fail even a `wait_for_ready` request: it was shed on purpose.
+    /// Fail even a `wait_for_ready` request: it was shed on purpose. It is neither retried nor hedged: gRPC takes an attempt that
+    /// the picker drops for final, Envoy an answer with `x-envoy-overloaded`.
     Drop(Status),
 }
 

@@ -47,6 +47,14 @@ balancer = "ingress"
 [[strategy]]
 name = "sidecar"
 balancer = "sidecar"
+
+[[strategy]]
+name = "routed"
+balancer = "client"
+client = { policy = "round_robin", resolver = "xds" }
+[[strategy.route]]
+name = "all"
+clusters = [{ name = "server" }]
 "#;
 
 #[test]

@@ -58,3 +58,14 @@ fn requests_that_a_policy_turns_away_are_counted_as_that() {
     let errors: Vec<(&str, &str)> = s.errors.iter().map(|e| (e.code.as_str(), e.reason.as_str())).collect();
     assert_eq!(errors, [("UNAVAILABLE", "turned away by the policy")]);
 }
+
+#[test]
+fn what_a_policy_turns_away_is_not_retried() {
+    let text = scenario(
+        "balancer = 'client'\nclient = { policy = { circuit_breaker = { max_requests = 0 } }, resolver = 'xds' }\n\
+         [[strategy.route]]\nname = 'all'\nclusters = [{ name = 'server' }]\n\
+         retry = { max_attempts = 3, retryable_status_codes = ['UNAVAILABLE'] }\n",
+    );
+    let s = &simulate(&parse(&text), 1).strategies[0];
+    assert_eq!((s.interventions.turned_away, s.interventions.retries), (s.requests.failed, 0));
+}

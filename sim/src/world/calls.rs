@@ -419,8 +419,10 @@ impl World<'_> {
         match before {
             Phase::Waiting => self.stop_waiting(call.caller, id),
             Phase::Forwarded(child) => {
-                // The parent ends first: how far its request came is the child's to say, or the latest of several.
-                call.reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached).or(reached);
+                // The parent ends first: how far its request came is the child's to say, or the latest of several; between
+                // attempts it has been said.
+                let child = self.give_up(child, End::Cancelled).and_then(|child| child.reached);
+                call.reached = child.or(reached).or(call.reached);
             }
             _ => {}
         }

@@ -259,7 +259,13 @@ impl World<'_> {
         {
             controller.measure(self.queue.now(), routing.router.cluster_name(routed.cluster), child);
         }
-        if let Some(Routing { router, stream, .. }) = self.pods[routed.pod.0 as usize].routing.as_deref_mut()
+        if let Some(parent) = self.calls.get_mut(id) {
+            parent.reached = child.reached;
+        }
+        // What a policy drops on purpose is final, in gRPC (an attempt that the picker drops) as in Envoy (x-envoy-overloaded).
+        let dropped = matches!(child.end, End::TurnedAway(_));
+        if !dropped
+            && let Some(Routing { router, stream, .. }) = self.pods[routed.pod.0 as usize].routing.as_deref_mut()
             && let Some(retry) = router.get(routed.route).retry()
             && let Some(attempts) = &mut routed.attempts
         {
@@ -274,7 +280,8 @@ impl World<'_> {
                 return self.queue.at(now + pause, Event::Resume(id));
             }
         }
-        if let Some(hedged) = routed.hedged.as_deref_mut()
+        if !dropped
+            && let Some(hedged) = routed.hedged.as_deref_mut()
             && let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref()
             && let Some(hedge) = routing.router.get(routed.route).hedge()
         {
@@ -290,7 +297,6 @@ impl World<'_> {
         self.count_for_split(route, child);
         if let Some(parent) = self.calls.get_mut(id) {
             parent.hops = child.hops;
-            parent.reached = child.reached;
         }
         self.release(id);
         self.pass_back(id, child.end);
@@ -317,7 +323,7 @@ impl World<'_> {
         let reached = self.give_up(child, End::Cancelled).and_then(|child| child.reached);
         let reached = self.release(id).or(reached);
         if let Some(call) = self.calls.get_mut(id) {
-            call.reached = reached;
+            call.reached = reached.or(call.reached);
         }
         self.end_routed(id, End::Deadline);
     }
