@@ -73,7 +73,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Needs, Rule, Settings};
 use super::draw::below;
-use super::endpoint_states::{ConnectAll, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
 use crate::slots::Slots;
@@ -200,7 +200,6 @@ struct C3 {
     /// How many clients there are.
     clients: u32,
     feedbacks: Arc<Feedbacks>,
-    known: Known,
 }
 
 impl C3 {
@@ -212,17 +211,16 @@ impl C3 {
             concurrency_weight,
             clients: 1,
             feedbacks: Arc::new(Feedbacks { slots: Slots::new(), outstanding, cost_exponent, alpha }),
-            known: Known::default(),
         }
     }
 }
 
 impl PickerFactory for C3 {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.clients = endpoints.local().instances;
         self.feedbacks.outstanding.reserve(endpoints);
         self.feedbacks.slots.reserve(endpoints.table_len());
-        for new in self.known.update(endpoints) {
+        for new in newcomers {
             if let Some(feedback) = self.feedbacks.slots.get(new.index()) {
                 feedback.response_ns.store(UNEXPLORED.to_bits(), Ordering::Relaxed);
             }

@@ -72,7 +72,7 @@ use super::static_stride::StaticStride;
 pub use super::static_stride::WeightClamp;
 use super::{Picker, Policy};
 use crate::slots::Slots;
-use crate::{Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
+use crate::{Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 
 /// Weights are read at most this often. 100 ms, gRFC A58 "Values less than 100ms are capped at 100ms".
 const MIN_WEIGHT_UPDATE_PERIOD: Nanos = Nanos::from_millis(100);
@@ -294,12 +294,9 @@ fn median(weights: &mut [f64]) -> f64 {
 }
 
 impl PickerFactory for ClientSideWeightedRoundRobin {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.weights.slots.reserve(endpoints.table_len());
-    }
-
-    fn added(&mut self, endpoint: &Endpoint) {
-        self.weights.forget(endpoint.id);
+        newcomers.iter().for_each(|id| self.weights.forget(*id));
     }
 
     fn connected(&mut self, endpoint: EndpointId) {

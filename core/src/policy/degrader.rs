@@ -75,7 +75,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Rule, Settings};
 use super::draw::WeightedIndex;
-use super::endpoint_states::{ConnectAll, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::Shared;
 use super::{Picker, Policy};
 use crate::slots::Slots;
@@ -295,7 +295,6 @@ impl Degraded {
 struct Degrader {
     config: DegraderConfig,
     tracker: Arc<Tracker>,
-    known: Known,
     endpoints: EndpointSet,
     /// By id.
     degraded: Vec<Degraded>,
@@ -306,8 +305,7 @@ struct Degrader {
 impl Degrader {
     fn new(config: DegraderConfig) -> Self {
         let tracker = Arc::new(Tracker { slots: Slots::new(), errors: Codes::of(&config.error_codes) });
-        let (known, endpoints) = (Known::default(), EndpointSet::default());
-        Self { config, tracker, known, endpoints, degraded: Vec::new(), ends_at: None }
+        Self { config, tracker, endpoints: EndpointSet::default(), degraded: Vec::new(), ends_at: None }
     }
 
     /// How far a new endpoint is degraded.
@@ -319,11 +317,11 @@ impl Degrader {
 }
 
 impl PickerFactory for Degrader {
-    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.tracker.slots.reserve(endpoints.table_len());
         let initial = self.initial();
         self.degraded.resize(endpoints.table_len().max(self.degraded.len()), initial);
-        for new in self.known.update(endpoints) {
+        for &new in newcomers {
             self.tracker.take(new);
             self.degraded[new.index()] = initial;
         }

@@ -32,11 +32,9 @@ pub(super) struct ConnectAll<F> {
 
 /// The part of such a policy that is its own.
 pub(super) trait PickerFactory: Send {
-    /// A new snapshot is about to be used.
-    fn updated(&mut self, _cx: &mut Context<'_>, _endpoints: &EndpointSet) {}
-
-    /// An endpoint of it is new: its id was not listed, or stood for another address.
-    fn added(&mut self, _endpoint: &Endpoint) {}
+    /// There is a snapshot. What is remembered of an endpoint is not for a newcomer: it was not in the last one, or its id stood
+    /// for another address there.
+    fn updated(&mut self, _cx: &mut Context<'_>, _endpoints: &EndpointSet, _newcomers: &[EndpointId]) {}
 
     /// An endpoint has become READY.
     fn connected(&mut self, _endpoint: EndpointId) {}
@@ -72,8 +70,9 @@ impl<F: PickerFactory> ConnectAll<F> {
 
 impl<F: PickerFactory> Policy for ConnectAll<F> {
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
-        self.factory.updated(cx, endpoints);
-        if self.states.update(endpoints, |endpoint| self.factory.added(endpoint)) {
+        let newcomers = self.states.update(endpoints);
+        self.factory.updated(cx, endpoints, newcomers.as_deref().unwrap_or_default());
+        if newcomers.is_some() {
             self.published = None;
         }
     }
@@ -213,30 +212,6 @@ impl IdSet {
     }
 }
 
-/// Who was there before: what a policy remembers of an endpoint is not for one that comes, comes back, or has the id of one
-/// that left.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    endpoints: EndpointSet,
-    positions: Positions,
-}
-
-impl Known {
-    /// Takes a snapshot; those in it that were not in the last one.
-    pub(super) fn update(&mut self, endpoints: &EndpointSet) -> Vec<EndpointId> {
-        let last = std::mem::replace(self, Self::of(endpoints));
-        let new = |e: &&Endpoint| {
-            let before = last.positions.get(e.id).map(|p| &last.endpoints.as_slice()[p].address);
-            before != Some(&e.address)
-        };
-        endpoints.iter().filter(new).map(|e| e.id).collect()
-    }
-
-    fn of(endpoints: &EndpointSet) -> Self {
-        Self { endpoints: endpoints.clone(), positions: Positions::of(endpoints.iter().map(|e| e.id)) }
-    }
-}
-
 /// The last snapshot and the state of each endpoint in it.
 #[derive(Debug, Default)]
 pub(super) struct EndpointStates {
@@ -270,25 +245,23 @@ enum Aggregate {
 }
 
 impl EndpointStates {
-    /// Takes a snapshot and names the endpoints that are new; whether it differs from the last.
-    pub(super) fn update(&mut self, endpoints: &EndpointSet, mut added: impl FnMut(&Endpoint)) -> bool {
+    /// Takes a snapshot; who is new in it, or none if it is the same as the last.
+    pub(super) fn update(&mut self, endpoints: &EndpointSet) -> Option<Vec<EndpointId>> {
         if self.resolved && *endpoints == self.endpoints {
-            return false;
+            return None;
         }
+        let before = self.endpoints.as_slice();
         // The address tells an endpoint that stayed from a new one under a reused id.
-        let known = |e: &Endpoint| {
-            self.positions
-                .get(e.id)
-                .filter(|&p| self.endpoints.as_slice()[p].address == e.address)
-                .map(|p| self.states[p])
-        };
-        let mut state = |e: &Endpoint| {
+        let known =
+            |e: &Endpoint| self.positions.get(e.id).filter(|&p| before[p].address == e.address).map(|p| self.states[p]);
+        let mut newcomers = Vec::new();
+        let state = |e: &Endpoint| {
             known(e).unwrap_or_else(|| {
-                added(e);
+                newcomers.push(e.id);
                 Connectivity::Idle
             })
         };
-        let states: Vec<Connectivity> = endpoints.iter().map(&mut state).collect();
+        let states: Vec<Connectivity> = endpoints.iter().map(state).collect();
         *self = Self {
             resolved: true,
             endpoints: endpoints.clone(),
@@ -297,7 +270,7 @@ impl EndpointStates {
             failed: states.iter().filter(|s| has_failed(**s)).count(),
             states,
         };
-        true
+        Some(newcomers)
     }
 
     /// Takes a state; whether another picker is needed for it.
@@ -373,7 +346,7 @@ mod tests {
     }
 
     fn update(states: &mut EndpointStates, endpoints: &EndpointSet) -> bool {
-        states.update(endpoints, |_| ())
+        states.update(endpoints).is_some()
     }
 
     fn states(ids: &[u32]) -> EndpointStates {
@@ -433,25 +406,26 @@ mod tests {
     fn endpoints_keep_their_state_over_updates_and_new_ones_start_idle() {
         let mut s = states(&[4, 2]);
         s.connectivity(EndpointId(4), Ready);
-        let mut new = Vec::new();
-        s.update(&endpoints(&[1, 4]), |e| new.push(e.id.0));
+        assert_eq!(s.update(&endpoints(&[1, 4])), Some(vec![EndpointId(1)]));
         assert_eq!(ready_ids(&s), [EndpointId(4)]);
         // The same id under another address is another endpoint.
         let other = Endpoint::new(EndpointId(4), Address::new("10.9.9.9:80"));
-        s.update(&EndpointSet::new([other]), |e| new.push(e.id.0));
+        assert_eq!(s.update(&EndpointSet::new([other])), Some(vec![EndpointId(4)]));
         assert_eq!(s.answer(), Some(Pick::Queue));
-        assert_eq!(new, [1, 4]);
     }
 
     #[test]
     fn who_comes_back_or_has_the_id_of_another_is_new() {
-        let mut known = Known::default();
-        assert_eq!(known.update(&endpoints(&[4, 2])), [4, 2].map(EndpointId));
-        assert_eq!(known.update(&endpoints(&[2, 3, 4])), [EndpointId(3)]);
-        assert_eq!(known.update(&endpoints(&[3])), []);
-        assert_eq!(known.update(&endpoints(&[2, 3])), [EndpointId(2)]);
+        let mut s = EndpointStates::default();
+        let mut update =
+            |list: &EndpointSet| s.update(list).map(|new| new.into_iter().map(|id| id.0).collect::<Vec<_>>());
+        assert_eq!(update(&endpoints(&[4, 2])), Some(vec![4, 2]));
+        assert_eq!(update(&endpoints(&[4, 2])), None, "the same");
+        assert_eq!(update(&endpoints(&[2, 3, 4])), Some(vec![3]));
+        assert_eq!(update(&endpoints(&[3])), Some(vec![]));
+        assert_eq!(update(&endpoints(&[2, 3])), Some(vec![2]));
         let other = Endpoint::new(EndpointId(3), Address::new("10.9.9.9:80"));
-        assert_eq!(known.update(&EndpointSet::new([other])), [EndpointId(3)]);
+        assert_eq!(update(&EndpointSet::new([other])), Some(vec![3]));
     }
 
     fn ready_ids(s: &EndpointStates) -> Vec<EndpointId> {

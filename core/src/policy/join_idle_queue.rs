@@ -72,7 +72,7 @@ use super::draw::below;
 use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
-use crate::{Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `join_idle_queue`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -148,13 +148,10 @@ impl JoinIdleQueue {
 }
 
 impl PickerFactory for JoinIdleQueue {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.queue.outstanding.reserve(endpoints);
         self.queue.set.reserve(endpoints.table_len());
-    }
-
-    fn added(&mut self, endpoint: &Endpoint) {
-        self.ready.remove(endpoint.id);
+        newcomers.iter().for_each(|id| self.ready.remove(*id));
     }
 
     fn over(&mut self, cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {
@@ -234,7 +231,7 @@ impl Picker for WaitingPicker {
 mod tests {
     use super::*;
     use crate::policy::draw::scripted::Script;
-    use crate::{Address, Code, Connectivity, LoadReport};
+    use crate::{Address, Code, Connectivity, Endpoint, LoadReport};
     use rand_xoshiro::Xoshiro256PlusPlus;
     use rand_xoshiro::rand_core::SeedableRng;
 

@@ -66,7 +66,7 @@ struct LeastLoaded {
 }
 
 impl PickerFactory for LeastLoaded {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, _newcomers: &[EndpointId]) {
         self.outstanding.reserve(endpoints);
     }
 

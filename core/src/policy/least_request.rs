@@ -68,7 +68,7 @@ use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::least_loaded::LeastLoadedPicker;
 use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
-use crate::{Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
+use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `least_request`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -234,14 +234,11 @@ impl LeastRequest {
 }
 
 impl PickerFactory for LeastRequest {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.outstanding.reserve(endpoints);
-    }
-
-    fn added(&mut self, endpoint: &Endpoint) {
         // Otherwise nothing is remembered that could be another's.
         if self.deadlines.is_some() {
-            self.newcomers.push(endpoint.id);
+            self.newcomers.extend(newcomers);
         }
     }
 

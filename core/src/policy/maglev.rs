@@ -187,7 +187,7 @@ struct Maglev {
 }
 
 impl PickerFactory for Maglev {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, _newcomers: &[EndpointId]) {
         if let Some(bound) = &mut self.bound {
             bound.updated(endpoints);
         }

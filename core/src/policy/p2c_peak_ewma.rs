@@ -57,7 +57,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Rule, Settings};
 use super::draw::below;
-use super::endpoint_states::{ConnectAll, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
 use crate::slots::Slots;
@@ -91,7 +91,6 @@ impl Settings for P2cPeakEwmaConfig {
         Box::new(ConnectAll::new(P2cPeakEwma {
             estimates: Arc::new(Estimates::new(self.decay, shared.outstanding.clone())),
             default_rtt: self.default_rtt,
-            known: Known::default(),
         }))
     }
 
@@ -225,14 +224,13 @@ fn exp_minus(x: f64) -> f64 {
 struct P2cPeakEwma {
     estimates: Arc<Estimates>,
     default_rtt: Nanos,
-    known: Known,
 }
 
 impl PickerFactory for P2cPeakEwma {
-    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.estimates.pending.reserve(endpoints);
         self.estimates.slots.reserve(endpoints.table_len());
-        for newcomer in self.known.update(endpoints) {
+        for &newcomer in newcomers {
             self.estimates.reset(newcomer, cx.now, self.default_rtt);
         }
     }

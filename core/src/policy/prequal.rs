@@ -85,7 +85,7 @@ use super::draw::{another, below};
 use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared, WaitingPicker};
 use super::{Picker, Policy};
-use crate::{Asks, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
+use crate::{Asks, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 
 /// Answers that there must be for a choice among them; with fewer it is random. NSDI 2024, §4.
 const MIN_OCCUPANCY: usize = 2;
@@ -249,14 +249,13 @@ impl Prequal {
 }
 
 impl PickerFactory for Prequal {
-    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, _cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.outstanding.reserve(endpoints);
-    }
-
-    fn added(&mut self, endpoint: &Endpoint) {
-        self.ready.remove(endpoint.id);
-        let pool = &self.knowledge.pool;
-        pool.probes().filter(|probe| probe.answer.endpoint == endpoint.id).for_each(|probe| pool.discard(&probe));
+        newcomers.iter().for_each(|id| self.ready.remove(*id));
+        if !newcomers.is_empty() {
+            let (pool, new) = (&self.knowledge.pool, IdSet::of(newcomers.iter().copied()));
+            pool.probes().filter(|probe| new.contains(probe.answer.endpoint)).for_each(|probe| pool.discard(&probe));
+        }
     }
 
     fn over(&mut self, _cx: &mut Context<'_>, ready: Ready<'_>) -> Arc<dyn Picker> {

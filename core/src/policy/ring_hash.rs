@@ -262,10 +262,9 @@ impl Policy for RingHash {
         self.read_asks();
         let lazy = &*self.lazy;
         lazy.asked.reserve(endpoints.table_len());
+        let Some(newcomers) = self.states.update(endpoints) else { return };
         // Nobody has asked for one that is new, but perhaps for another that had the same id.
-        if !self.states.update(endpoints, |new| lazy.set_asked(new.id, false)) {
-            return;
-        }
+        newcomers.into_iter().for_each(|id| lazy.set_asked(id, false));
         let positions = &self.states.positions;
         self.ring = self.shares.update(&self.ring, endpoints, positions);
         let wanted: Vec<EndpointId> = self.wanted.drain(..).filter(|id| lazy.is_asked(*id)).collect();

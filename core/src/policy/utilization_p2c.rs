@@ -63,7 +63,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Needs, Rule, Settings};
 use super::draw::{below, open_unit};
-use super::endpoint_states::{ConnectAll, Known, PickerFactory, Ready};
+use super::endpoint_states::{ConnectAll, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
 use crate::slots::Slots;
@@ -278,7 +278,6 @@ impl Servers {
 
 struct UtilizationP2c {
     servers: Arc<Servers>,
-    known: Known,
 }
 
 impl UtilizationP2c {
@@ -290,19 +289,18 @@ impl UtilizationP2c {
             per_tick: ((1u64 << Decaying::TICK) as f64 / config.decay.0 as f64) as f32,
             config: config.clone(),
         };
-        Self { servers: Arc::new(servers), known: Known::default() }
+        Self { servers: Arc::new(servers) }
     }
 }
 
 impl PickerFactory for UtilizationP2c {
-    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
+    fn updated(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet, newcomers: &[EndpointId]) {
         self.servers.outstanding.reserve(endpoints);
         self.servers.slots.reserve(endpoints.table_len());
-        let new = self.known.update(endpoints);
         // Nobody stays who could take what these are spared.
-        let alone = new.len() == endpoints.len();
+        let alone = newcomers.len() == endpoints.len();
         let warm_at = if alone { Nanos::ZERO } else { cx.now + self.servers.config.warm_up };
-        for server in new.iter().filter_map(|id| self.servers.slots.get(id.index())) {
+        for server in newcomers.iter().filter_map(|id| self.servers.slots.get(id.index())) {
             server.error_rate.set(0.0, cx.now);
             server.utilization.set(0.0, cx.now);
             server.answered.store(false, Ordering::Relaxed);

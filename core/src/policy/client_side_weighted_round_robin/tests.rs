@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Address, Code, Connectivity};
+use crate::{Address, Code, Connectivity, Endpoint};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 

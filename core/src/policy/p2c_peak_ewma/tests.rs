@@ -12,16 +12,12 @@ const fn ms(ms: u64) -> Nanos {
 
 /// A factory over endpoints `0..n` that came at time zero.
 fn factory(n: u32, tau: Nanos, default_rtt: Nanos) -> P2cPeakEwma {
-    let mut factory =
-        P2cPeakEwma { estimates: Arc::new(Estimates::new(tau, Arc::default())), default_rtt, known: Known::default() };
-    update(&mut factory, Nanos::ZERO, 0..n);
-    factory
-}
-
-fn update(factory: &mut P2cPeakEwma, now: Nanos, ids: impl Iterator<Item = u32>) {
+    let mut factory = P2cPeakEwma { estimates: Arc::new(Estimates::new(tau, Arc::default())), default_rtt };
     let endpoint = |i| Endpoint::new(EndpointId(i), Address::new(&format!("10.0.0.{i}:80")));
+    let newcomers: Vec<EndpointId> = (0..n).map(EndpointId).collect();
     let mut rng = Script::indices(1, &[0]);
-    factory.updated(&mut Context::new(now, &mut rng), &EndpointSet::new(ids.map(endpoint)));
+    factory.updated(&mut Context::new(Nanos::ZERO, &mut rng), &EndpointSet::new((0..n).map(endpoint)), &newcomers);
+    factory
 }
 
 /// In nanoseconds.
@@ -101,8 +97,8 @@ fn the_cheaper_of_two_different_endpoints_is_picked() {
     for id in [A, B] {
         factory.estimates.sampled(id, ms(0), ms(500));
     }
-    update(&mut factory, ms(1), [1, 2].into_iter());
-    update(&mut factory, ms(1), 0..3);
+    let mut rng = Script::indices(1, &[0]);
+    factory.updated(&mut Context::new(ms(1), &mut rng), &EndpointSet::default(), &[A]);
     costs_ms(&factory.estimates, A, ms(1), 30.0);
     costs_ms(&factory.estimates, B, ms(1), 499.95); // 500 · e^(−0.0001)
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::draw::scripted::Script;
 use crate::policy::random::RandomConfig;
-use crate::{Address, Code, Connectivity};
+use crate::{Address, Code, Connectivity, Endpoint};
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
