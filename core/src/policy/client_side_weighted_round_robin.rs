@@ -142,7 +142,7 @@ impl Settings for ClientSideWeightedRoundRobinConfig {
     }
 
     fn needs(&self) -> Needs {
-        Needs { load: !self.enable_oob_load_report, ..Needs::default() }
+        Needs { load: !self.enable_oob_load_report, oob_load: self.enable_oob_load_report, ..Needs::default() }
     }
 }
 

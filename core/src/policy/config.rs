@@ -82,6 +82,9 @@ pub struct Needs {
     pub session: bool,
     /// [`Outcome::load`](crate::Outcome::load).
     pub load: bool,
+    /// What servers say of their load apart from responses: [`Policy::load_report`], answers to probes
+    /// ([`Picker::probed`](crate::Picker::probed)).
+    pub oob_load: bool,
     /// [`EndpointSet::local`](crate::EndpointSet::local).
     pub local: bool,
 }
@@ -94,6 +97,7 @@ impl Needs {
             hash: self.hash | other.hash,
             session: self.session | other.session,
             load: self.load | other.load,
+            oob_load: self.oob_load | other.oob_load,
             local: self.local | other.local,
         }
     }

@@ -80,7 +80,7 @@ use serde::{Deserialize, Serialize};
 
 use self::pool::{Answer, Pool, Probe};
 use self::recent::RecentRif;
-use super::config::{Rule, Settings};
+use super::config::{Needs, Rule, Settings};
 use super::draw::{another, below};
 use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared, WaitingPicker};
@@ -129,6 +129,10 @@ impl Default for PrequalConfig {
 impl Settings for PrequalConfig {
     fn build(&self, shared: &Shared) -> Box<dyn Policy> {
         Box::new(ConnectAll::new(Prequal::new(self.clone(), shared)))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs { oob_load: true, ..Needs::default() }
     }
 
     fn check(&self) -> Result<(), Rule> {

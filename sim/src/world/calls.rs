@@ -247,7 +247,7 @@ impl World<'_> {
             call.reached = Some(pod.deployment as u16);
             self.note_key(id);
         }
-        if self.needs.load {
+        if self.servers_measure {
             self.note_arrival(id);
         }
         let Some(call) = self.calls.get_mut(id) else { return };
@@ -275,6 +275,9 @@ impl World<'_> {
         let time = call.work.time(pod.stage(call), &pod.template.service_time);
         let time = if speed == 1.0 { time } else { time.mul_f64(1.0 / speed) };
         self.queue.at(now + time, Event::Worked(id));
+        if self.servers_measure {
+            self.note_start(id);
+        }
     }
 
     /// The pod has done its part: the next in its queue begins; a server answers, a proxy passes the request on.
@@ -342,7 +345,7 @@ impl World<'_> {
     /// The pod sends the end of a call back.
     #[inline]
     pub(super) fn respond(&mut self, id: Id<Call>, end: End) {
-        if self.needs.load {
+        if self.servers_measure {
             self.report_with(id, end);
         }
         let Some(call) = self.calls.get_mut(id) else { return };

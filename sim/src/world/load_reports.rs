@@ -46,6 +46,9 @@ pub(super) struct Meter {
 pub(super) struct Trailer {
     /// Requests in flight at the server when it came.
     in_flight: u32,
+    came: Nanos,
+    /// When the server began to work on it; none if it was refused.
+    begun: Option<Nanos>,
     /// The report in its response.
     report: Option<LoadReport>,
 }
@@ -79,12 +82,15 @@ impl Meter {
         (self.since, self.busy_ns, self.answered, self.failed) = (now, busy_ns, 0, 0);
     }
 
-    /// The median time of recent requests that came at about this load.
+    /// The median time of requests that came at about this load, the latest of them.
     fn latency_at(&self, in_flight: u32) -> Option<Nanos> {
-        let mut nearest: Vec<(u32, Nanos)> = self.recent.iter().map(|(n, t)| (n.abs_diff(in_flight), *t)).collect();
-        nearest.sort_unstable();
-        nearest.truncate(NEAREST);
-        let mut times: Vec<Nanos> = nearest.into_iter().map(|(_, time)| time).collect();
+        let mut nearest: Vec<(u32, u32, Nanos)> =
+            (0..).zip(self.recent.iter().rev()).map(|(age, (n, took))| (n.abs_diff(in_flight), age, *took)).collect();
+        if nearest.len() > NEAREST {
+            nearest.select_nth_unstable(NEAREST - 1);
+            nearest.truncate(NEAREST);
+        }
+        let mut times: Vec<Nanos> = nearest.into_iter().map(|(_, _, took)| took).collect();
         times.sort_unstable();
         times.get(times.len() / 2).copied()
     }
@@ -102,8 +108,14 @@ impl World<'_> {
     /// A request has come to its pod.
     pub(super) fn note_arrival(&mut self, id: Id<Call>) {
         let Some(pod) = self.calls.get(id).map(|c| c.pod) else { return };
-        let in_flight = self.pods[pod.0 as usize].in_flight();
-        *self.trailer(id) = Trailer { in_flight, report: None };
+        let (in_flight, came) = (self.pods[pod.0 as usize].in_flight(), self.queue.now());
+        *self.trailer(id) = Trailer { in_flight, came, begun: None, report: None };
+    }
+
+    /// Its pod begins to work on a request.
+    pub(super) fn note_start(&mut self, id: Id<Call>) {
+        let now = self.queue.now();
+        self.trailer(id).begun = Some(now);
     }
 
     /// A server's present report, whoever asks.
@@ -120,22 +132,24 @@ impl World<'_> {
     /// A server answers a request: its trailers say how it is without it.
     pub(super) fn report_with(&mut self, id: Id<Call>, end: End) {
         let Some(call) = self.calls.get(id) else { return };
-        let (pod, connection, picked_at) = (call.pod, call.connection, call.picked_at);
+        let pod = call.pod;
         if self.pods[pod.0 as usize].role != Role::Server {
             return;
         }
-        let hop = self.connections.get(connection).map_or(Nanos::ZERO, |c| self.places.latency(c.hop));
-        let took = self.queue.now().since(picked_at).since(hop);
-        let in_flight_before = self.trailer(id).in_flight;
+        let now = self.queue.now();
+        let Trailer { in_flight, came, begun, .. } = *self.trailer(id);
         let report = self.load_report(pod);
         let meter = self.pods[pod.0 as usize].meter.get_or_insert_default();
         meter.answered += 1;
         meter.failed += u32::from(end != End::Ok);
-        meter.recent.push_back((in_flight_before, took));
-        if meter.recent.len() > REMEMBERED {
-            meter.recent.pop_front();
+        if begun.is_some() {
+            meter.recent.push_back((in_flight, now.since(came)));
+            if meter.recent.len() > REMEMBERED {
+                meter.recent.pop_front();
+            }
         }
-        self.trailer(id).report = Some(LoadReport { latency: Some(took), ..report });
+        // C3's feedback: how long the work took, without the wait before it.
+        self.trailer(id).report = Some(LoadReport { latency: begun.map(|begun| now.since(begun)), ..report });
     }
 
     /// The report that came with a response.
@@ -247,5 +261,8 @@ mod tests {
         assert_eq!(meter.latency_at(3), None);
         meter.recent.extend((0..20).map(|_| (1, ms(10))).chain((0..20).map(|_| (9, ms(90)))));
         assert_eq!((meter.latency_at(0), meter.latency_at(8)), (Some(ms(10)), Some(ms(90))));
+        // Of those at the same load the latest count, however quick the others were.
+        meter.recent.extend((0..20).map(|_| (1, ms(30))));
+        assert_eq!(meter.latency_at(1), Some(ms(30)));
     }
 }

@@ -260,6 +260,8 @@ pub(crate) struct World<'s> {
     trailers: Vec<Trailer>,
     /// What the policies of this strategy need to know.
     needs: Needs,
+    /// Whether servers measure their load, as somebody asks for it.
+    servers_measure: bool,
     /// By zone.
     localities: Vec<Arc<Locality>>,
     /// The keys of each load that has any.
@@ -272,6 +274,7 @@ impl<'s> World<'s> {
     pub(crate) fn new(scenario: &'s Scenario, strategy: &'s Strategy, seed: u64) -> Self {
         let mut queue = Queue::new();
         let places = Places::new(&scenario.cluster);
+        let needs = configuration::needs(strategy);
         let lanes = Lanes {
             hops: Hop::ALL.map(|hop| queue.lane(places.latency(hop))),
             deadlines: scenario.loads.iter().map(|load| load.deadline.map(|d| queue.lane(d))).collect(),
@@ -311,7 +314,8 @@ impl<'s> World<'s> {
             pushes: Slab::new(),
             probes: Slab::new(),
             trailers: Vec::new(),
-            needs: configuration::needs(strategy),
+            needs,
+            servers_measure: needs.load || needs.oob_load,
             localities: control_plane::localities(scenario, strategy),
             keys: scenario.loads.iter().map(|load| load.keys.as_ref().map(KeyShares::new)).collect(),
             recorder: Recorder::new(scenario.interval, scenario.warm_up, scenario.loads.len()),

@@ -97,10 +97,11 @@ impl World<'_> {
         let Some(call) = self.calls.get(id) else { return };
         let load = self.client(call.client).load as usize;
         let (work, pod) = (call.work, call.pod);
+        let counts = self.recorder.counts(self.now());
         if let Some(shares) = &mut self.keys[load] {
             let key = shares.of(work) as usize;
             let before = shares.last[key].replace(pod);
-            shares.moved += u64::from(before.is_some_and(|before| before != pod));
+            shares.moved += u64::from(counts && before.is_some_and(|before| before != pod));
         }
     }
 

@@ -8,8 +8,8 @@
 //! not tolerate that for longer are replaced elsewhere. DaemonSets tolerate it for ever. In the zone all goes on: nobody
 //! there hears that a pod was deleted before the zone is back.
 //!
-//! TCP sends again what was lost, after 200 ms, then twice as long each time: when the zone is back, a connection goes on
-//! at its next attempt, up to as long again as the loss lasted.
+//! TCP sends again what was lost, after 200 ms, or 1 s where it is the first packet of a connection, then twice as long each
+//! time: when the zone is back, a connection goes on at its next attempt, up to as long again as the loss lasted.
 //!
 //! As long as no zone was ever lost this costs a comparison per message.
 
@@ -25,6 +25,8 @@ use crate::engine::Id;
 
 /// TCP's first retransmission timeout: Linux `TCP_RTO_MIN`, what connections within a region have.
 const FIRST_RETRANSMISSION: Nanos = Nanos::from_millis(200);
+/// That of a SYN, when the round trip is not known yet: Linux `TCP_TIMEOUT_INIT`, RFC 6298 §2.1.
+const FIRST_RETRANSMISSION_OF_SYN: Nanos = Nanos::from_secs(1);
 /// The longest one: Linux `TCP_RTO_MAX`.
 const LONGEST_RETRANSMISSION: Nanos = Nanos::from_secs(120);
 /// Between two nodes that are tainted: kube-controller-manager `--node-eviction-rate` 0.1/s.
@@ -51,9 +53,8 @@ impl Zones {
     }
 }
 
-/// When TCP gets through with what is lost `now`, if the way is open from `back` on.
-fn retransmitted(now: Nanos, back: Nanos) -> Nanos {
-    let mut pause = FIRST_RETRANSMISSION;
+/// When TCP gets through with what is lost `now`, if the way is open from `back` on and it first tries again after `pause`.
+fn retransmitted(now: Nanos, back: Nanos, mut pause: Nanos) -> Nanos {
     let mut at = now + pause;
     while at < back && pause < LONGEST_RETRANSMISSION {
         pause = (pause + pause).min(LONGEST_RETRANSMISSION);
@@ -88,7 +89,9 @@ impl World<'_> {
                 return false;
             }
             // The first loss sets the connection's timer; what follows waits behind it.
-            resumes = retransmitted(now, back);
+            let first =
+                if matches!(event, Event::Knock(_)) { FIRST_RETRANSMISSION_OF_SYN } else { FIRST_RETRANSMISSION };
+            resumes = retransmitted(now, back, first);
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.resumes = resumes;
             }
@@ -203,12 +206,14 @@ mod tests {
     fn tcp_gets_through_at_its_first_attempt_after_the_loss() {
         let s = Nanos::from_secs;
         // 0.2, 0.6, 1.4, 3.0, 6.2, … = 0.2 · (2^n − 1) after the loss.
-        assert_eq!(retransmitted(s(10), s(10)), Nanos::from_millis(10_200));
-        assert_eq!(retransmitted(s(10), s(11)), Nanos::from_millis(11_400));
-        assert_eq!(retransmitted(s(10), s(13)), s(13));
+        assert_eq!(retransmitted(s(10), s(10), FIRST_RETRANSMISSION), Nanos::from_millis(10_200));
+        assert_eq!(retransmitted(s(10), s(11), FIRST_RETRANSMISSION), Nanos::from_millis(11_400));
+        assert_eq!(retransmitted(s(10), s(13), FIRST_RETRANSMISSION), s(13));
         // … 51.0, 102.2: the tenth pause would be 102.4, the eleventh 204.8, but none is longer than 120.
-        assert_eq!(retransmitted(s(0), s(120)), Nanos::from_millis(204_600));
-        assert_eq!(retransmitted(s(0), s(300)), Nanos::from_millis(324_600));
-        assert_eq!(retransmitted(s(0), s(1000)), Nanos::from_millis(1_044_600));
+        assert_eq!(retransmitted(s(0), s(120), FIRST_RETRANSMISSION), Nanos::from_millis(204_600));
+        assert_eq!(retransmitted(s(0), s(300), FIRST_RETRANSMISSION), Nanos::from_millis(324_600));
+        assert_eq!(retransmitted(s(0), s(1000), FIRST_RETRANSMISSION), Nanos::from_millis(1_044_600));
+        // A handshake: after 1, 3, 7, 15 s.
+        assert_eq!(retransmitted(s(25), s(37), FIRST_RETRANSMISSION_OF_SYN), s(40));
     }
 }
