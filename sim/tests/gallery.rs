@@ -69,6 +69,18 @@ fn every_scenario_expects_something_of_every_strategy_it_is_about() {
 }
 
 #[test]
+fn every_policy_has_a_scenario() {
+    let texts: Vec<String> = gallery().iter().map(|path| fs::read_to_string(path).expect("readable")).collect();
+    let lines = || texts.iter().flat_map(|text| text.lines()).filter(|line| !line.starts_with('#'));
+    let is_used = |name: &&str| {
+        let forms = [format!("policy = \"{name}\""), format!("{name} = {{"), format!("policy.{name}]")];
+        lines().any(|line| forms.iter().any(|form| line.contains(form)))
+    };
+    let without: Vec<&str> = lb_core::PolicyConfig::NAMES.iter().copied().filter(|name| !is_used(name)).collect();
+    assert_eq!(without, ["pick_first"], "it is the default and needs no name");
+}
+
+#[test]
 fn what_is_expected_holds_and_comes_out_the_same_twice() {
     for path in gallery() {
         let record = run(&path, None);
