@@ -172,7 +172,6 @@ fn every_policy() -> Vec<PolicyConfig> {
     PolicyConfig::NAMES.iter().map(with_settings).chain(nested).collect()
 }
 
-/// Compositions, and settings that make another policy.
 /// Compositions, and settings by which a policy is another.
 const NESTED: &[&str] = &[
     r#"{"weighted_round_robin": {"scheduler": "edf"}}"#,
@@ -217,6 +216,10 @@ const NESTED: &[&str] = &[
     r#"{"wrr_locality": {"child_policy": {"priority": {"failover": "grpc", "child_policy": "weighted_round_robin"}}}}"#,
     r#"{"zone_aware": {"min_cluster_size": 1, "routing_enabled": 50, "child_policy": {"deterministic_subsetting": {"subset_size": 1}}}}"#,
     r#"{"prefer_close": {"child_policy": {"priority": {"child_policy": "p2c_peak_ewma"}}}}"#,
+    r#"{"outlier_detection": {"consecutive_5xx": 1, "max_ejection_percent": 50, "child_policy": {"random_subsetting": {
+        "subset_size": 6, "seed": 3, "child_policy": {"wrr_locality": {"child_policy": "least_request"}}}}}}"#,
+    r#"{"outlier_detection": {"success_rate_ejection": {"minimum_hosts": 2, "request_volume": 2}, "child_policy": {"aperture": {
+        "min_aperture": 4, "child_policy": {"zone_aware": {"min_cluster_size": 1, "child_policy": "p2c_peak_ewma"}}}}}}"#,
     r#"{"adaptive_throttle": {"child_policy": {"random_subsetting": {"subset_size": 8, "seed": 2, "child_policy": {"wrr_locality":
         {"child_policy": {"admission": {"child_policy": "c3"}}}}}}}}"#,
 ];

@@ -78,6 +78,16 @@ fn policy() -> impl Strategy<Value = String> {
         "{ pick_first = { shuffle_address_list = true, connection_attempt_delay = '100ms' } }",
         "{ least_request = { choice_count = 3, with_replacement = false } }",
         "{ circuit_breaker = { max_requests = 3, max_pending_requests = 1, child_policy = 'least_request' } }",
+        "{ client_side_weighted_round_robin = { enable_oob_load_report = true, oob_reporting_period = '100ms', \
+         blackout_period = '0s', weight_update_period = '100ms' } }",
+        "{ outlier_detection = { interval = '200ms', base_ejection_time = '300ms', consecutive_5xx = 1, \
+         max_ejection_percent = 100, child_policy = { random_subsetting = { subset_size = 2, child_policy = \
+         { wrr_locality = { child_policy = 'p2c_peak_ewma' } } } } } }",
+        "{ failure_accrual = { consecutive_failures = 1, child_policy = { aperture = { min_aperture = 2 } } } }",
+        "{ override_host = { override_host_status = ['draining', 'healthy'], child_policy = { slow_start = {} } } }",
+        "{ bounded_load = { child_policy = { ring_hash = { min_ring_size = 16 } } } }",
+        "{ priority = { failover = 'grpc', child_policy = { zone_aware = { min_cluster_size = 1 } } } }",
+        "{ admission = { queue_capacity = 2, failfast_timeout = '100ms', child_policy = 'prequal' } }",
     ]);
     let named = prop::sample::select(PolicyConfig::NAMES).prop_map(|name| format!("'{name}'"));
     prop_oneof![settings.prop_map(str::to_owned), named]
