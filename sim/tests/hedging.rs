@@ -113,3 +113,13 @@ fn a_process_that_dies_takes_its_attempts_with_it() {
     let s = run(&[], HEDGE, &kill);
     assert!(s.requests.ok > 90 && s.interventions.hedges > 90, "{:?}", s.requests);
 }
+
+#[test]
+fn what_fails_with_its_connection_is_sent_where_one_is_open() {
+    // With a delay of an hour only a failure sends another. Five are with the slow server when that dies, and go to the
+    // fast one: it has no connection to the dead one any more, though nobody has told it that the pod is gone.
+    let kill = event("10s", "kill = { deployment = \"slow\", pods = 1 }");
+    let s = run(&[], &HEDGE.replace("30ms", "1h"), &kill);
+    assert_eq!((s.requests.ok, s.requests.failed), (s.requests.started, 0));
+    assert_eq!(s.interventions.hedges, 5, "every second of the ten of the last second");
+}

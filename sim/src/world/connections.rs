@@ -4,7 +4,7 @@ use lb_core::channel::{AgeAction, ConnectionAge, ConnectionId, Input, Keepalive,
 use lb_core::{Address, Context, Nanos};
 
 use super::callers::Caller;
-use super::calls::{Call, End};
+use super::calls::End;
 use super::names::Target;
 use super::places::Hop;
 use super::{Event, PodId, World};
@@ -225,14 +225,15 @@ impl World<'_> {
         if connection.state == State::Connecting {
             return self.refused(id);
         }
-        connection.state = State::Closing;
+        let mut on_it = Vec::new();
         if connection.in_flight > 0 {
-            let cut = self.calls.iter().filter(|(_, c)| c.connection == id).map(|(call, _)| call);
-            for call in cut.collect::<Vec<Id<Call>>>() {
-                self.finish(call, End::ConnectionClosed);
-            }
+            on_it.extend(self.calls.iter().filter(|(_, c)| c.connection == id).map(|(call, _)| call));
         }
-        self.close_if_idle(id);
+        // The channel hears of it first: where a request fails its caller may send another at once.
+        self.close(id);
+        for call in on_it {
+            self.finish(call, End::ConnectionClosed);
+        }
     }
 
     /// The channel wants no more of it: an attempt is given up, a connection closes with its last request.
