@@ -16,8 +16,9 @@
 //! So if *s* divides *n* and the last round is full, all are in the same number of subsets; if only that round is not, the
 //! numbers differ by one.
 //!
-//! **Does badly** when endpoints come or go: the shuffle is another, so a client changes nearly its whole subset, all at once
-//! (Google left it for that: Ward et al., "Reinventing Backend Subsetting at Google", 2022). Clients that don't know
+//! **Does badly** when endpoints come or go: whoever stands behind them in the common order has another place, and with another
+//! number of subsets all are cut anew, so a client changes up to its whole subset, all at once (Google left it for that: Ward
+//! et al., "Reinventing Backend Subsetting at Google", 2022). Clients that don't know
 //! their number all think they are the first, and share one subset.
 //!
 //! ```
