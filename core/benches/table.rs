@@ -16,8 +16,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use lb_core::{
-    Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext, Picker,
-    Policy, PolicyConfig,
+    Address, Code, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick,
+    PickContext, Picker, Policy, PolicyConfig,
 };
 use rand::Rng;
 use rand_xoshiro::Xoshiro256PlusPlus;
@@ -34,6 +34,9 @@ const KEYS: usize = 65_536;
 /// A policy with other settings than its own, by a label that begins with its name. `160n` stands for that many times the number
 /// of endpoints.
 const VARIANTS: &[(&str, &str)] = &[
+    ("round_robin, by worker", r#"{"round_robin": {"turns": "worker"}}"#),
+    ("least_request, full scan", r#"{"least_request": {"selection_method": "full_scan"}}"#),
+    ("least_request, by weight", r#"{"least_request": {"active_request_bias": 1}}"#),
     ("weighted_round_robin, edf", r#"{"weighted_round_robin": {"scheduler": "edf"}}"#),
     ("ring_hash, 160 points each", r#"{"ring_hash": {"min_ring_size": 160n, "max_ring_size": 160n}}"#),
     (
@@ -49,10 +52,13 @@ const VARIANTS: &[(&str, &str)] = &[
 
 /// What stands for a policy among the peers' cases.
 const RIVALS: &[(&str, &[&str])] = &[
-    ("p2c_peak_ewma", &["tower/p2c PeakEwma, usize key"]),
-    ("least_request", &["tower/p2c PendingRequests, usize key"]),
-    ("random", &["pingora/Random LoadBalancer::select"]),
-    ("round_robin", &["pingora/RoundRobin LoadBalancer::select"]),
+    ("p2c_peak_ewma", &["floor/p2c SmallRng + 2 loads + in-flight inc/dec, padded", "tower/p2c PeakEwma, usize key"]),
+    (
+        "least_request",
+        &["floor/p2c SmallRng + 2 loads + in-flight inc/dec, padded", "tower/p2c PendingRequests, usize key"],
+    ),
+    ("random", &["floor/p2c SmallRng + 2 atomic loads", "pingora/Random LoadBalancer::select"]),
+    ("round_robin", &["floor/rr fetch_add + modulo", "pingora/RoundRobin LoadBalancer::select"]),
     ("weighted_round_robin", &["pingora/RoundRobin weights 1-5 LoadBalancer::select"]),
     (
         "ring_hash",
@@ -162,16 +168,20 @@ fn keys() -> Vec<[u8; 16]> {
     (0..KEYS).map(|_| key()).collect()
 }
 
-/// One request after the other: picked and done.
+/// One request after the other: picked, the probes that it asks for answered, and done.
 fn requests(picker: &dyn Picker, keys: Option<&[[u8; 16]]>, seed: u64) -> impl FnMut(u64) {
     let outcome = Outcome::new(Code::Ok, Nanos::from_millis(1));
+    let load = LoadReport { in_flight: Some(3), latency: Some(Nanos::from_millis(1)), ..LoadReport::default() };
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     move |i| {
         // A clock that moves on, as averages that decay would not otherwise be computed.
         let now = Nanos(1_000 * i);
         let mut cx = PickContext::new(black_box(now), &mut rng);
         cx.hash = keys.map(|keys| xxh64(&keys[i as usize % KEYS], 0));
-        if let Pick::Endpoint(id) = black_box(picker.pick(&mut cx)) {
+        cx.worker = seed as u32;
+        let pick = black_box(picker.pick(&mut cx));
+        cx.asks.probes().iter().for_each(|&id| picker.probed(id, now, &load));
+        if let Pick::Endpoint(id) = pick {
             picker.done(id, now, &outcome);
         }
     }

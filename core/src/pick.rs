@@ -19,6 +19,9 @@ pub struct PickContext<'a> {
     pub hash: Option<u64>,
     /// The endpoint that the request's session is bound to, from its cookie (gRFC A55). Only `override_host` looks at it.
     pub session: Option<&'a Address>,
+    /// Which of the host's threads asks, counted from 0; 0 where they are not told apart. Some policies can keep a count for each
+    /// ([`round_robin`](crate::policy::round_robin::Turns)).
+    pub worker: u32,
     /// Other requests of this channel that wait because a picker answered [`Pick::Queue`].
     pub pending: u32,
     /// Written by the pick: to be looked at when it has answered.
@@ -29,7 +32,7 @@ impl<'a> PickContext<'a> {
     /// A pick at `now` with randomness from `rng`.
     #[inline]
     pub fn new(now: Nanos, rng: &'a mut dyn rand::Rng) -> Self {
-        Self { now, rng, hash: None, session: None, pending: 0, asks: Asks::default() }
+        Self { now, rng, hash: None, session: None, worker: 0, pending: 0, asks: Asks::default() }
     }
 
     /// The same pick for a request with this hash.

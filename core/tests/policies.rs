@@ -174,6 +174,7 @@ fn every_policy() -> Vec<PolicyConfig> {
 
 /// Compositions, and settings by which a policy is another.
 const NESTED: &[&str] = &[
+    r#"{"round_robin": {"turns": "worker"}}"#,
     r#"{"weighted_round_robin": {"scheduler": "edf"}}"#,
     r#"{"circuit_breaker": {"max_requests": 9, "child_policy": {"circuit_breaker": {"child_policy": "least_request"}}}}"#,
     r#"{"circuit_breaker": {"child_policy": "pick_first"}}"#,

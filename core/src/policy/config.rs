@@ -378,7 +378,7 @@ mod tests {
             ),
             (
                 "policy = { round_robin = { start = 'zero' } }",
-                PolicyConfig::RoundRobin(RoundRobinConfig { start: Start::Zero }),
+                PolicyConfig::RoundRobin(RoundRobinConfig { start: Start::Zero, ..Default::default() }),
             ),
             (
                 "policy = { weighted_round_robin = { scheduler = 'edf', clamp = 'none' } }",

@@ -34,7 +34,7 @@ use http::Http;
 /// Policies of one piece: the message under envoy.extensions.load_balancing_policies and its fields.
 pub(super) const LEAVES: &[Leaf] = &[
     Leaf { policy: "random", theirs: "random.v3.Random", fields: &[], weighted: false },
-    Leaf { policy: "round_robin", theirs: "round_robin.v3.RoundRobin", fields: &[], weighted: false },
+    Leaf { policy: "round_robin", theirs: "round_robin.v3.RoundRobin", fields: &[("turns", "")], weighted: false },
     // Envoy cuts no weight.
     Leaf {
         policy: "weighted_round_robin",

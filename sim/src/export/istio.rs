@@ -27,7 +27,7 @@ use super::{
 /// Policies of one piece: `loadBalancer.simple`, or with a lower-case name the algorithm of `loadBalancer.consistentHash`.
 pub(super) const LEAVES: &[Leaf] = &[
     Leaf { policy: "random", theirs: "RANDOM", fields: &[], weighted: false },
-    Leaf { policy: "round_robin", theirs: "ROUND_ROBIN", fields: &[], weighted: false },
+    Leaf { policy: "round_robin", theirs: "ROUND_ROBIN", fields: &[("turns", "")], weighted: false },
     // Envoy cuts no weight.
     Leaf { policy: "weighted_round_robin", theirs: "ROUND_ROBIN", fields: &[("clamp", "")], weighted: true },
     Leaf { policy: "least_request", theirs: "LEAST_REQUEST", fields: &[], weighted: false },
