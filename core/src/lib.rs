@@ -26,6 +26,7 @@ mod problems;
 pub mod route;
 pub mod service_config;
 pub mod slots;
+mod sync;
 mod time;
 
 pub use endpoint::{Address, Connectivity, Endpoint, EndpointId, EndpointSet, Local, Locality};

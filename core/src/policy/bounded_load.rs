@@ -61,7 +61,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::xxh64;
@@ -72,6 +71,7 @@ use super::outstanding::{Outstanding, Shared};
 use super::ring_hash::{RingHash, RingHashConfig};
 use super::{Picker, Policy, PolicyConfig, maglev};
 use crate::slots::Slots;
+use crate::sync::{AtomicU32, Ordering};
 use crate::{Asks, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `bounded_load`.

@@ -65,7 +65,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +75,7 @@ use super::mask::Masked;
 use super::outstanding::Shared;
 use super::{Picker, Policy, PolicyConfig, Wanted};
 use crate::slots::Slots;
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `failure_accrual`.

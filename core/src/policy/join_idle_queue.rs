@@ -63,7 +63,6 @@
 mod idle_set;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +72,7 @@ use super::draw::below;
 use super::endpoint_states::{ConnectAll, IdSet, PickerFactory, Ready};
 use super::outstanding::{Outstanding, Shared};
 use super::{Picker, Policy};
+use crate::sync::{AtomicU32, Ordering};
 use crate::{Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `join_idle_queue`.

@@ -4,10 +4,10 @@
 //! also through the one that says that nothing is ready.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::Picker;
 use crate::slots::Slots;
+use crate::sync::{AtomicI32, Ordering};
 use crate::{EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// What the policies of one channel share, however they are nested.

@@ -1,10 +1,9 @@
 //! Which endpoints are idle: a set that threads put endpoints into and take them out of without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::super::endpoint_states::IdSet;
 use crate::EndpointId;
 use crate::slots::Slots;
+use crate::sync::{AtomicU64, Ordering};
 
 /// A bit for each endpoint, and over these a bit for each word of them that has any: the next idle one of 10,000 endpoints is
 /// found by looking at a few words out of 160.

@@ -5,10 +5,9 @@
 //! them in a heap, one for each worker thread; here each is a number of its own which a pick exchanges for the next one.
 //! Nobody waits, and no two picks get the same turn, but to find the earliest every one is looked at.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use super::super::endpoint_states::Positions;
 use crate::EndpointId;
+use crate::sync::{AtomicU64, Ordering};
 
 /// The longest step: that of an endpoint of weight 1 with as many requests as can be counted, at a bias of 1. With a larger
 /// bias it could be infinite, and whoever is sent to infinity never comes back.

@@ -8,8 +8,7 @@
 //! that is being filled is passed over, and one that was read half old and half new may be ranked wrongly, though not chosen.
 //! A tag comes back when one slot has been filled 32,768 times, far more often than it can be while one pick is under way.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-
+use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::{EndpointId, Nanos};
 
 #[derive(Debug, Default)]
