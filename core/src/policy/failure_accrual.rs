@@ -297,7 +297,9 @@ impl Gates {
         gate.moved.store(now.0, Ordering::Relaxed);
         // Of several at once the first decides, as in Linkerd and Finagle.
         if gate.at.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed).is_ok() {
-            self.noted.store(true, Ordering::Release);
+            // An exchange, though it is set either way: a store over another thread's would hide what that thread did before
+            // from who clears it, and that endpoint would stay where it is.
+            self.noted.swap(true, Ordering::Release);
         }
     }
 
@@ -567,3 +569,6 @@ impl Picker for FailureAccrualPicker {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_models;
