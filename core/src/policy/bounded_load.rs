@@ -373,3 +373,6 @@ impl<H: Hashed> Picker for BoundedPicker<H> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_models;

@@ -198,3 +198,95 @@ mod tests {
         assert_eq!(left, [0, 63, 64, 130, 199]);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use loom::thread::spawn;
+
+    use super::*;
+
+    /// In the second word, which is found by the summary.
+    const A: EndpointId = EndpointId(64);
+    const B: EndpointId = EndpointId(65);
+    const C: EndpointId = EndpointId(127);
+
+    fn set(members: impl IntoIterator<Item = EndpointId>) -> Arc<IdleSet> {
+        let set = IdleSet::default();
+        set.reserve(128);
+        members.into_iter().for_each(|id| set.insert(id));
+        Arc::new(set)
+    }
+
+    fn take(set: &IdleSet) -> Option<EndpointId> {
+        set.take(&IdSet::of((0..128).map(EndpointId)), 0)
+    }
+
+    /// Who is in, as a later pick finds them.
+    fn left(set: &IdleSet) -> Vec<EndpointId> {
+        std::iter::from_fn(|| take(set)).collect()
+    }
+
+    #[test]
+    fn who_says_once_that_it_is_idle_is_taken_once() {
+        loom::model(|| {
+            let set = set([A]);
+            // One of these falls idle again, and is there for the other or for a later pick.
+            let threads = [false, true].map(|again| {
+                let set = set.clone();
+                spawn(move || {
+                    take(&set).inspect(|&id| {
+                        if again {
+                            set.insert(id)
+                        }
+                    })
+                })
+            });
+            let [once, again] = threads.map(|thread| thread.join().unwrap());
+            let taken = once.iter().chain(&again).count() + left(&set).len();
+            assert_eq!(taken, if again.is_some() { 2 } else { 1 });
+        });
+    }
+
+    #[test]
+    fn who_falls_idle_while_others_are_taken_is_found_later() {
+        loom::model(|| {
+            let set = set([A]);
+            let members = [B, C].map(|id| {
+                let set = set.clone();
+                spawn(move || set.insert(id))
+            });
+            let taken = take(&set);
+            members.into_iter().for_each(|member| member.join().unwrap());
+            let mut all = left(&set);
+            all.extend(taken);
+            all.sort();
+            assert_eq!(all, [A, B, C]);
+        });
+    }
+
+    #[test]
+    fn who_is_removed_is_not_taken_as_well_and_takes_nobody_along() {
+        loom::model(|| {
+            let set = set([A]);
+            let other = {
+                let set = set.clone();
+                spawn(move || {
+                    set.insert(B);
+                    take(&set)
+                })
+            };
+            let removed = set.remove(A);
+            let taken = other.join().unwrap();
+            let expected = match taken {
+                Some(A) => (false, vec![B]),
+                Some(B) => (true, vec![]),
+                // Not found, as whoever removes A may be about to say that there is B.
+                None => (true, vec![B]),
+                Some(other) => panic!("{other:?}"),
+            };
+            assert_eq!((removed, left(&set)), expected);
+        });
+    }
+}

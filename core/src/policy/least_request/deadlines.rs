@@ -67,3 +67,31 @@ impl Deadlines {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use loom::thread::spawn;
+
+    use super::*;
+
+    #[test]
+    fn threads_take_the_turns_of_one() {
+        loom::model(|| {
+            const STEPS: [f64; 2] = [1.0, 0.5];
+            let ids = [0, 1].map(EndpointId);
+            let deadlines = Arc::new(Deadlines::new(&ids, STEPS.into_iter(), |_| None, || 0.0));
+            let take = |deadlines: &Deadlines| [(); 2].map(|()| deadlines.take(|at| STEPS[at]));
+            let other = {
+                let deadlines = deadlines.clone();
+                spawn(move || take(&deadlines))
+            };
+            let mut taken = [take(&deadlines), other.join().unwrap()].concat();
+            taken.sort();
+            // Due are 1 at 0.5, 0 and 1 at 1.0, and 1 at 1.5.
+            assert_eq!(taken, [0, 1, 1, 1]);
+            assert_eq!(ids.map(|id| deadlines.of(id)), [Some(2.0), Some(2.0)]);
+        });
+    }
+}

@@ -265,3 +265,111 @@ mod tests {
         assert!(pool.slots.iter().all(|s| !State(s.state.load(Ordering::Relaxed)).is_being_filled()));
     }
 }
+
+/// Loom lets a thread see old values, but runs its steps in their order, where a processor may load what comes later only
+/// after it has exchanged what comes first. Against that there are the two fences, of which the models say nothing.
+#[cfg(all(test, loom))]
+mod loom_models {
+    use std::sync::Arc;
+
+    use loom::thread::spawn;
+
+    use super::*;
+
+    /// All that is in an answer follows from its number.
+    fn answer(n: u32) -> Answer {
+        Answer { endpoint: EndpointId(n), rif: 7, latency: Nanos(n.into()), at: Nanos(n.into()) }
+    }
+
+    fn pool(size: usize, answers: impl IntoIterator<Item = u32>, uses: u16) -> Arc<Pool> {
+        let pool = Pool::new(size);
+        answers.into_iter().for_each(|n| insert(&pool, n, uses));
+        Arc::new(pool)
+    }
+
+    fn insert(pool: &Pool, n: u32, uses: u16) {
+        pool.insert(answer(n), uses, |_| true);
+    }
+
+    /// Uses the oldest that waits there, whose slot is also the one to be filled, and looks again if another thread was faster.
+    fn choose(pool: &Pool) -> Option<Answer> {
+        loop {
+            let oldest = pool.probes().min_by_key(|probe| probe.answer.at)?;
+            if pool.spend(&oldest) {
+                let Answer { endpoint: EndpointId(n), rif, .. } = oldest.answer;
+                assert_eq!(oldest.answer, Answer { rif, ..answer(n) }, "what belongs to another");
+                return Some(oldest.answer);
+            }
+        }
+    }
+
+    /// Which are used now, one use after the other, until there are no more.
+    fn left(pool: &Pool) -> Vec<u32> {
+        std::iter::from_fn(|| choose(pool)).map(|answer| answer.endpoint.0).collect()
+    }
+
+    #[test]
+    fn each_use_is_had_once_and_counts_what_was_sent_before() {
+        loom::model(|| {
+            let pool = pool(1, [1], 3);
+            let users = [(); 2].map(|()| {
+                let pool = pool.clone();
+                spawn(move || choose(&pool).expect("there are three").rif)
+            });
+            let mut rifs = users.map(|user| user.join().unwrap());
+            rifs.sort();
+            assert_eq!(rifs, [7, 8]);
+            assert_eq!((choose(&pool).map(|answer| answer.rif), choose(&pool)), (Some(9), None));
+        });
+    }
+
+    #[test]
+    fn what_is_used_while_a_slot_is_filled_belongs_together() {
+        loom::model(|| {
+            // One slot more than are taken from under the answer that comes, which so is not lost.
+            let pool = pool(2, [1, 2], 1);
+            let filler = {
+                let pool = pool.clone();
+                spawn(move || insert(&pool, 3, 1))
+            };
+            let used = choose(&pool).map(|answer| answer.endpoint.0);
+            filler.join().unwrap();
+            let mut all = left(&pool);
+            all.extend(used);
+            all.sort();
+            // 3 took the place of 1, the older one, unless a use had made another free.
+            assert!(all == [2, 3] || all == [1, 2, 3], "{all:?}");
+        });
+    }
+
+    #[test]
+    fn nobody_discards_or_compensates_what_came_after() {
+        for touch in [Pool::discard, Pool::compensate] {
+            loom::model(move || {
+                // Two slots, so that the answer that comes can be put in twice.
+                let pool = pool(2, [1], 1);
+                let filler = {
+                    let pool = pool.clone();
+                    spawn(move || insert(&pool, 1, 2))
+                };
+                pool.probes().filter(|probe| probe.state.uses() == 1).for_each(|probe| touch(&pool, &probe));
+                filler.join().unwrap();
+                assert_eq!(left(&pool), [1, 1]);
+            });
+        }
+    }
+
+    #[test]
+    fn two_fill_at_once_and_none_is_lost() {
+        loom::model(|| {
+            let pool = pool(2, [], 1);
+            let filler = {
+                let pool = pool.clone();
+                spawn(move || insert(&pool, 1, 1))
+            };
+            insert(&pool, 2, 1);
+            filler.join().unwrap();
+            assert_eq!(left(&pool), [1, 2]);
+        });
+    }
+}
