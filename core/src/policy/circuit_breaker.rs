@@ -6,7 +6,7 @@
 //!
 //! **Source**: Envoy's circuit breakers (envoy.config.cluster.v3.CircuitBreakers.Thresholds), of which gRPC has
 //! `max_requests` (gRFC A32). Envoy also counts connections and retries: HTTP/2 needs one connection for each endpoint,
-//! which Envoy always allows, and the retries of a route have limits of their own ([`BudgetConfig`](crate::route::retry::BudgetConfig)).
+//! which Envoy always allows, and the retries of a route have limits of their own ([`BudgetConfig`](crate::route::BudgetConfig)).
 //! Endpoints of all priorities are one cluster here, with one threshold. The limit is this client's or proxy's own, as in
 //! Envoy; gRPC's is shared by the channels of a process.
 //!

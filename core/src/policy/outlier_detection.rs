@@ -299,7 +299,8 @@ impl Calls {
                 && call.failed_in_a_row.fetch_add(1, Ordering::Relaxed).wrapping_add(1) == self.in_a_row
             {
                 call.noted.store(true, Ordering::Relaxed);
-                self.noted.store(true, Ordering::Release);
+                // An exchange, so that a store over another thread's hides nothing (as in `failure_accrual`).
+                self.noted.swap(true, Ordering::Release);
             }
         } else {
             call.succeeded.fetch_add(1, Ordering::Relaxed);

@@ -465,7 +465,8 @@ impl OverrideHostPicker {
                 Some(Pick::Endpoint(endpoint))
             }
             state::IDLE => {
-                self.sessions.noted.store(true, Ordering::Release);
+                // An exchange, so that a store over another thread's hides nothing (as in `failure_accrual`).
+                self.sessions.noted.swap(true, Ordering::Release);
                 cx.asks.exit_idle = true;
                 Some(Pick::Queue)
             }

@@ -389,7 +389,8 @@ impl Lazy {
         if !self.is_asked(endpoint) {
             self.set_asked(endpoint, true);
             self.connecting.store(true, Ordering::Relaxed);
-            self.news.store(true, Ordering::Release);
+            // An exchange, so that a store over another thread's hides nothing (as in `failure_accrual`).
+            self.news.swap(true, Ordering::Release);
         }
     }
 }
