@@ -169,7 +169,7 @@ fn keys() -> Vec<[u8; 16]> {
 }
 
 /// One request after the other: picked, the probes that it asks for answered, and done.
-fn requests(picker: &dyn Picker, keys: Option<&[[u8; 16]]>, seed: u64) -> impl FnMut(u64) {
+fn requests(picker: &dyn Picker, probes: bool, keys: Option<&[[u8; 16]]>, seed: u64) -> impl FnMut(u64) {
     let outcome = Outcome::new(Code::Ok, Nanos::from_millis(1));
     let load = LoadReport { in_flight: Some(3), latency: Some(Nanos::from_millis(1)), ..LoadReport::default() };
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
@@ -180,7 +180,9 @@ fn requests(picker: &dyn Picker, keys: Option<&[[u8; 16]]>, seed: u64) -> impl F
         cx.hash = keys.map(|keys| xxh64(&keys[i as usize % KEYS], 0));
         cx.worker = seed as u32;
         let pick = black_box(picker.pick(&mut cx));
-        cx.asks.probes().iter().for_each(|&id| picker.probed(id, now, &load));
+        if probes {
+            cx.asks.probes().iter().for_each(|&id| picker.probed(id, now, &load));
+        }
         if let Pick::Endpoint(id) = pick {
             picker.done(id, now, &outcome);
         }
@@ -210,7 +212,7 @@ fn median(mut measure: impl FnMut() -> f64) -> f64 {
 fn one_thread(config: &PolicyConfig, n: u32) -> f64 {
     let (_policy, picker) = ready(config, n);
     let keys = config.needs().hash.then(keys);
-    time(requests(&*picker, keys.as_deref(), 2))
+    time(requests(&*picker, config.needs().oob_load, keys.as_deref(), 2))
 }
 
 /// Nanoseconds of a request while another thread uses the same picker, at 100 endpoints.
@@ -224,7 +226,7 @@ fn two_threads(config: &PolicyConfig) -> f64 {
             .map(|seed| {
                 let (picker, keys, start) = (&*picker, keys.as_deref(), &start);
                 scope.spawn(move || {
-                    let mut round = requests(picker, keys, seed);
+                    let mut round = requests(picker, config.needs().oob_load, keys, seed);
                     (0..rounds / 20).for_each(&mut round);
                     start.wait();
                     let begun = Instant::now();
@@ -244,13 +246,14 @@ fn update_ms(config: &PolicyConfig) -> f64 {
     let (mut policy, _picker) = ready(config, n);
     let mut endpoints: Vec<Endpoint> = (0..n).map(|i| endpoint(i, 0)).collect();
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(3);
-    let mut times: Vec<f64> = (1..=11u32)
+    let mut times: Vec<f64> = (1..=31u32)
         .map(|generation| {
             let changed = generation * 797 % n;
             endpoints[changed as usize] = endpoint(changed, generation);
             let mut cx = Context::new(Nanos::from_secs(u64::from(generation)), &mut rng);
+            let snapshot = EndpointSet::new(endpoints.iter().cloned());
             let begun = Instant::now();
-            policy.update(&mut cx, &EndpointSet::new(endpoints.iter().cloned()));
+            policy.update(&mut cx, &snapshot);
             policy.connectivity(&mut cx, EndpointId(changed), Connectivity::Ready);
             black_box(policy.picker(&mut cx));
             begun.elapsed().as_nanos() as f64 / 1e6

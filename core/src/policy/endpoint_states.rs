@@ -252,20 +252,31 @@ impl EndpointStates {
         }
         let before = self.endpoints.as_slice();
         // The address tells an endpoint that stayed from a new one under a reused id.
-        let known =
-            |e: &Endpoint| self.positions.get(e.id).filter(|&p| before[p].address == e.address).map(|p| self.states[p]);
+        let is_at =
+            |e: &Endpoint, place: usize| before.get(place).is_some_and(|b| b.id == e.id && b.address == e.address);
+        let mut stay_in_place = endpoints.len() == before.len();
         let mut newcomers = Vec::new();
-        let state = |e: &Endpoint| {
-            known(e).unwrap_or_else(|| {
+        let state = |(place, e): (usize, &Endpoint)| {
+            // Most stay where they are, and need no looking up.
+            if is_at(e, place) {
+                return self.states[place];
+            }
+            stay_in_place &= before.get(place).is_some_and(|b| b.id == e.id);
+            let known = self.positions.get(e.id).filter(|&place| is_at(e, place)).map(|place| self.states[place]);
+            known.unwrap_or_else(|| {
                 newcomers.push(e.id);
                 Connectivity::Idle
             })
         };
-        let states: Vec<Connectivity> = endpoints.iter().map(state).collect();
+        let states: Vec<Connectivity> = endpoints.iter().enumerate().map(state).collect();
+        let positions = match stay_in_place {
+            true => std::mem::take(&mut self.positions),
+            false => Positions::of(endpoints.iter().map(|e| e.id)),
+        };
         *self = Self {
             resolved: true,
             endpoints: endpoints.clone(),
-            positions: Positions::of(endpoints.iter().map(|e| e.id)),
+            positions,
             ready: states.iter().filter(|s| **s == Connectivity::Ready).count(),
             failed: states.iter().filter(|s| has_failed(**s)).count(),
             states,
