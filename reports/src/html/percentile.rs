@@ -11,7 +11,7 @@ use super::canvas::{Anchor, Canvas, Size, svg};
 use super::colour::{GRID, MUTED, series};
 use super::figure::{Figure, side_sizes};
 use super::text::{shorten, width_px};
-use crate::number::{list, sig3};
+use crate::number::{list, short, sig3};
 use crate::record::{Latency, RunRecord, StrategyRecord};
 
 const NINES: [(f64, &str); 6] =
@@ -176,7 +176,9 @@ fn draw(
 ) {
     let names: Vec<String> = lines.iter().map(|(_, s, _)| shorten(&s.name, 18)).collect();
     let room = sampled_label_room(names.iter().map(String::as_str)).min(size.width * 0.48);
-    let (left, right, top, bottom) = (40.0, size.width - room, 20.0, size.height - 24.0);
+    // Tens of seconds have longer labels.
+    let left = (width_px(&short(high)) + 7.0).max(40.0);
+    let (right, top, bottom) = (size.width - room, 20.0, size.height - 24.0);
     let x = Scale::linear(0.0, nines, left, right);
     // A flat distribution still gets an axis around it.
     let y = if high / low < 1.2 {

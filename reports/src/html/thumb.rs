@@ -228,7 +228,7 @@ impl Panel {
         let x = Scale::linear(0.0, record.duration_s, left + 4.0, right - 18.0);
         let panel = Self { x, left, right, top: 20.0, bottom: HEIGHT - 24.0 };
         let fits =
-            (4..=name.chars().count()).rev().map(|n| shorten(name, n)).find(|n| width_px(n) * 1.08 < right - left);
+            (4..=name.chars().count()).rev().map(|n| shorten(name, n)).find(|n| width_px(n) * 1.16 < right - left);
         c.bold((left, 8.0), &fits.unwrap_or_else(|| name.to_owned()), Anchor::Start, INK);
         time_axis(c, &panel.x, panel.bottom, if right - left < 200.0 { 3 } else { 6 });
         panel
