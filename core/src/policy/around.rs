@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Picker, Policy, Wanted};
-use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos};
+use super::{Picker, Policy};
+use crate::{Connectivity, Context, EndpointId, EndpointSet, Nanos};
 
 /// A policy around a child; `W` looks at what the child picks.
 pub(super) struct Around<W> {
@@ -43,6 +43,14 @@ impl<W: Wrap> Around<W> {
 }
 
 impl<W: Wrap> Policy for Around<W> {
+    fn child(&self) -> Option<&dyn Policy> {
+        Some(&*self.child)
+    }
+
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        Some(&mut *self.child)
+    }
+
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.child.update(cx, endpoints);
     }
@@ -50,10 +58,6 @@ impl<W: Wrap> Policy for Around<W> {
     fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity) {
         self.child.connectivity(cx, endpoint, state);
         self.wrap.connectivity(state);
-    }
-
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
@@ -66,26 +70,6 @@ impl<W: Wrap> Policy for Around<W> {
                 child
             }
         }
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
-    }
-
-    fn state(&self) -> Option<Connectivity> {
-        self.child.state()
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {

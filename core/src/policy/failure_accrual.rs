@@ -73,7 +73,7 @@ use super::draw::open_unit;
 pub use super::failures::Failures;
 use super::mask::Masked;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
+use super::{Picker, Policy, PolicyConfig};
 use crate::slots::Slots;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
@@ -448,6 +448,14 @@ impl FailureAccrual {
 }
 
 impl Policy for FailureAccrual {
+    fn child(&self) -> Option<&dyn Policy> {
+        Some(self.child.child())
+    }
+
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        Some(self.child.child_mut())
+    }
+
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.gates.reserve(endpoints);
         for id in self.child.update(cx, endpoints) {
@@ -470,26 +478,6 @@ impl Policy for FailureAccrual {
         self.settle(cx);
         let end = self.ends.first().map(|&(end, _)| end);
         [end, self.child.tick(cx)].into_iter().flatten().min()
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.child().wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.child_mut().take_resolve_request()
-    }
-
-    fn state(&self) -> Option<Connectivity> {
-        self.child.child().state()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.child().oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.child_mut().load_report(cx, endpoint, report);
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {

@@ -63,6 +63,16 @@ use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, O
 
 /// Control side: one per channel, told when the world changes.
 pub trait Policy: Send {
+    /// The policy that this one is around, if it is around just one. What this one does not do by itself is that one's.
+    fn child(&self) -> Option<&dyn Policy> {
+        None
+    }
+
+    /// The same, to be told.
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        None
+    }
+
     /// The resolver's answer: a full snapshot with stable ids. An endpoint that stays keeps its state; a new one
     /// starts [`Connectivity::Idle`]; one that is absent is gone.
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet);
@@ -71,37 +81,45 @@ pub trait Policy: Send {
     fn connectivity(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, state: Connectivity);
 
     /// A request waits because the picker answered [`Pick::Queue`]: a policy that rests when idle wakes up.
-    fn exit_idle(&mut self, _cx: &mut Context<'_>) {}
+    fn exit_idle(&mut self, cx: &mut Context<'_>) {
+        if let Some(child) = self.child_mut() {
+            child.exit_idle(cx);
+        }
+    }
 
     /// Does what is due at `cx.now`; says when to be called again.
-    fn tick(&mut self, _cx: &mut Context<'_>) -> Option<Nanos> {
-        None
+    fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
+        self.child_mut()?.tick(cx)
     }
 
     /// Which endpoints the channel should connect to and keep connected.
     fn wanted(&self) -> Wanted<'_> {
-        Wanted::All
+        self.child().map_or(Wanted::All, Policy::wanted)
     }
 
     /// Whether the policy has run out of endpoints to try and wants fresh addresses. Reading it clears it.
     fn take_resolve_request(&mut self) -> bool {
-        false
+        self.child_mut().is_some_and(Policy::take_resolve_request)
     }
 
     /// How often the host is to ask every connected endpoint for reports of its load, apart from responses (gRFC A51
     /// "Out-of-band Metrics Reporting"); never by default.
     fn oob_reporting_period(&self) -> Option<Nanos> {
-        None
+        self.child()?.oob_reporting_period()
     }
 
     /// An endpoint's report of its load, apart from any response.
-    fn load_report(&mut self, _cx: &mut Context<'_>, _endpoint: EndpointId, _report: &LoadReport) {}
+    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
+        if let Some(child) = self.child_mut() {
+            child.load_report(cx, endpoint, report);
+        }
+    }
 
     /// What its endpoints add up to, in gRPC's words: READY if it sends requests, CONNECTING or IDLE if they wait, the latter
     /// for [`exit_idle`](Self::exit_idle), TRANSIENT_FAILURE if they fail. Policies that choose among children go by it; where
-    /// there is none, by the endpoints' own states. A policy around a child passes the child's on.
+    /// there is none, by the endpoints' own states.
     fn state(&self) -> Option<Connectivity> {
-        None
+        self.child()?.state()
     }
 
     /// The picker for the present state; the same one until something changes. Built here, off the pick path.

@@ -74,7 +74,7 @@ use super::draw::below;
 pub use super::failures::Failures;
 use super::mask::Masked;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
+use super::{Picker, Policy, PolicyConfig};
 use crate::slots::Slots;
 use crate::{Code, Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
 
@@ -477,6 +477,14 @@ impl OutlierDetection {
 }
 
 impl Policy for OutlierDetection {
+    fn child(&self) -> Option<&dyn Policy> {
+        Some(self.child.child())
+    }
+
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        Some(self.child.child_mut())
+    }
+
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         self.calls.slots.reserve(endpoints.table_len());
         for id in self.child.update(cx, endpoints) {
@@ -508,26 +516,6 @@ impl Policy for OutlierDetection {
             due = Some(end).filter(|end| *end > cx.now);
         }
         [due, self.child.tick(cx)].into_iter().flatten().min()
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.child().wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.child_mut().take_resolve_request()
-    }
-
-    fn state(&self) -> Option<Connectivity> {
-        self.child.child().state()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.child().oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.child_mut().load_report(cx, endpoint, report);
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {

@@ -343,6 +343,14 @@ impl OverrideHost {
 }
 
 impl Policy for OverrideHost {
+    fn child(&self) -> Option<&dyn Policy> {
+        Some(&*self.child)
+    }
+
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        Some(&mut *self.child)
+    }
+
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         // Also those that the child does not see, whose requests it counts all the same.
         self.shared.outstanding.reserve(endpoints);
@@ -412,22 +420,6 @@ impl Policy for OverrideHost {
 
     fn wanted(&self) -> Wanted<'_> {
         self.wanted.as_deref().map_or(Wanted::All, Wanted::Only)
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn state(&self) -> Option<Connectivity> {
-        self.child.state()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {

@@ -55,8 +55,8 @@ use serde::{Deserialize, Serialize};
 use super::config::{Rule, Settings};
 use super::endpoint_states::Positions;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
-use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos};
+use super::{Picker, Policy, PolicyConfig};
+use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos};
 
 /// What a younger endpoint's age is taken to be: 1 s, Envoy's documentation of slow start, "max(TimeSinceStartInSeconds, 1)".
 const MIN_AGE: Nanos = Nanos::from_secs(1);
@@ -201,6 +201,14 @@ impl SlowStart {
 }
 
 impl Policy for SlowStart {
+    fn child(&self) -> Option<&dyn Policy> {
+        Some(&*self.child)
+    }
+
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        Some(&mut *self.child)
+    }
+
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         // Nothing is new, and the child has the weights of the last step.
         if self.reweighted && *endpoints == self.endpoints {
@@ -244,26 +252,6 @@ impl Policy for SlowStart {
         self.reweight_if_due(cx);
         let child = self.child.tick(cx);
         self.due.into_iter().chain(child).min()
-    }
-
-    fn wanted(&self) -> Wanted<'_> {
-        self.child.wanted()
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn state(&self) -> Option<Connectivity> {
-        self.child.state()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {

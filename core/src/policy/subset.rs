@@ -22,7 +22,7 @@ use std::sync::Arc;
 use xxhash_rust::xxh64::xxh64;
 
 use super::{Picker, Policy, Wanted};
-use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos};
+use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet};
 
 pub mod aperture;
 pub mod deterministic;
@@ -49,6 +49,14 @@ impl<S: Select> Subset<S> {
 }
 
 impl<S: Select> Policy for Subset<S> {
+    fn child(&self) -> Option<&dyn Policy> {
+        Some(&*self.child)
+    }
+
+    fn child_mut(&mut self) -> Option<&mut dyn Policy> {
+        Some(&mut *self.child)
+    }
+
     fn update(&mut self, cx: &mut Context<'_>, endpoints: &EndpointSet) {
         let Some(selected) = self.select.select(cx, endpoints) else {
             self.selected = None;
@@ -64,35 +72,11 @@ impl<S: Select> Policy for Subset<S> {
         self.child.connectivity(cx, endpoint, state);
     }
 
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
-    }
-
-    fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
-        self.child.tick(cx)
-    }
-
     fn wanted(&self) -> Wanted<'_> {
         match (self.child.wanted(), &self.selected) {
             (Wanted::All, Some(selected)) => Wanted::Only(selected),
             (wanted, _) => wanted,
         }
-    }
-
-    fn take_resolve_request(&mut self) -> bool {
-        self.child.take_resolve_request()
-    }
-
-    fn oob_reporting_period(&self) -> Option<Nanos> {
-        self.child.oob_reporting_period()
-    }
-
-    fn load_report(&mut self, cx: &mut Context<'_>, endpoint: EndpointId, report: &LoadReport) {
-        self.child.load_report(cx, endpoint, report);
-    }
-
-    fn state(&self) -> Option<Connectivity> {
-        self.child.state()
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
