@@ -69,7 +69,7 @@ use super::config::{Rule, Settings};
 use super::draw::open_unit;
 use super::outstanding::Shared;
 use super::{Picker, Policy, PolicyConfig};
-use crate::{Code, Codes, EndpointId, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
+use crate::{Code, Codes, EndpointId, Nanos, Outcome, Pick, PickContext, Status};
 
 /// Settings of `adaptive_throttle`. Names and defaults are grpc-go's, `balancer/rls/internal/adaptive`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -336,6 +336,10 @@ struct AdaptiveThrottlePicker {
 }
 
 impl Picker for AdaptiveThrottlePicker {
+    fn child(&self) -> Option<&dyn Picker> {
+        Some(&*self.child)
+    }
+
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         if self.throttler.should_throttle(cx) {
@@ -344,18 +348,10 @@ impl Picker for AdaptiveThrottlePicker {
         self.child.pick(cx)
     }
 
-    fn picked(&self, endpoint: EndpointId, now: Nanos) {
-        self.child.picked(endpoint, now);
-    }
-
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.throttler.done(now, outcome);
         self.child.done(endpoint, now, outcome);
-    }
-
-    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
-        self.child.probed(endpoint, now, report);
     }
 }
 

@@ -47,7 +47,7 @@ use super::around::{Around, Due, Wrap};
 use super::config::{Rule, Settings};
 use super::outstanding::Shared;
 use super::{Picker, Policy, PolicyConfig};
-use crate::{Connectivity, EndpointId, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
+use crate::{Connectivity, Nanos, Pick, PickContext, Status};
 
 /// Settings of `admission`. Names are those of linkerd2-proxy's `QueueConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -173,6 +173,10 @@ struct AdmissionPicker {
 }
 
 impl Picker for AdmissionPicker {
+    fn child(&self) -> Option<&dyn Picker> {
+        Some(&*self.child)
+    }
+
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         let pick = self.child.pick(cx);
@@ -191,26 +195,13 @@ impl Picker for AdmissionPicker {
             Pick::Queue | Pick::Fail(_) => pick,
         }
     }
-
-    fn picked(&self, endpoint: EndpointId, now: Nanos) {
-        self.child.picked(endpoint, now);
-    }
-
-    #[inline]
-    fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
-        self.child.done(endpoint, now, outcome);
-    }
-
-    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
-        self.child.probed(endpoint, now, report);
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::draw::scripted::Script;
-    use crate::{Address, Code, Context, Endpoint, EndpointSet};
+    use crate::{Address, Code, Context, Endpoint, EndpointId, EndpointSet};
 
     const READY: Pick = Pick::Endpoint(EndpointId(0));
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Picker, Policy};
+use super::{Picker, Policy, earlier};
 use crate::{Connectivity, Context, EndpointId, EndpointSet, Nanos};
 
 /// A policy around a child; `W` looks at what the child picks.
@@ -64,7 +64,7 @@ impl<W: Wrap> Policy for Around<W> {
         let child = self.child.tick(cx);
         match self.wrap.tick(cx.now) {
             Due::Never => child,
-            Due::At(own) => Some(child.map_or(own, |at| at.min(own))),
+            Due::At(own) => earlier(Some(own), child),
             Due::Now => {
                 self.published = None;
                 child

@@ -20,7 +20,7 @@
 use std::sync::Arc;
 
 use super::outstanding::Shared;
-use super::{Policy, PolicyConfig, Wanted};
+use super::{Policy, PolicyConfig, Wanted, earlier};
 use crate::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos};
 
 mod pickers;
@@ -366,11 +366,6 @@ pub(super) fn aggregate(states: impl Iterator<Item = Connectivity>) -> Connectiv
         Connectivity::TransientFailure | Connectivity::Unhealthy => 0,
     };
     states.max_by_key(rank).unwrap_or(Connectivity::TransientFailure)
-}
-
-/// The earlier of two times that may not be.
-pub(super) fn earlier(a: Option<Nanos>, b: Option<Nanos>) -> Option<Nanos> {
-    a.into_iter().chain(b).min()
 }
 
 #[cfg(test)]

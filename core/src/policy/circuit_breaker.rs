@@ -43,7 +43,7 @@ use super::around::{Around, Wrap};
 use super::config::Settings;
 use super::outstanding::Shared;
 use super::{Picker, Policy, PolicyConfig};
-use crate::{EndpointId, LoadReport, Nanos, Outcome, Pick, PickContext, Status};
+use crate::{EndpointId, Nanos, Outcome, Pick, PickContext, Status};
 
 /// Settings of `circuit_breaker`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,6 +112,10 @@ impl CircuitBreakerPicker {
 }
 
 impl Picker for CircuitBreakerPicker {
+    fn child(&self) -> Option<&dyn Picker> {
+        Some(&*self.child)
+    }
+
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         // The place is taken before it is known to be free: two threads can't both have the last one.
@@ -139,10 +143,6 @@ impl Picker for CircuitBreakerPicker {
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.leave();
         self.child.done(endpoint, now, outcome);
-    }
-
-    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
-        self.child.probed(endpoint, now, report);
     }
 }
 

@@ -73,10 +73,10 @@ use super::draw::open_unit;
 pub use super::failures::Failures;
 use super::mask::Masked;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig};
+use super::{Picker, Policy, PolicyConfig, earlier};
 use crate::slots::Slots;
 use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use crate::{Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
+use crate::{Connectivity, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `failure_accrual`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -477,7 +477,7 @@ impl Policy for FailureAccrual {
     fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
         self.settle(cx);
         let end = self.ends.first().map(|&(end, _)| end);
-        [end, self.child.tick(cx)].into_iter().flatten().min()
+        earlier(end, self.child.tick(cx))
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
@@ -526,6 +526,10 @@ impl FailureAccrualPicker {
 }
 
 impl Picker for FailureAccrualPicker {
+    fn child(&self) -> Option<&dyn Picker> {
+        Some(&*self.child)
+    }
+
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         if self.gates.noted.load(Ordering::Relaxed) {
@@ -540,18 +544,10 @@ impl Picker for FailureAccrualPicker {
         if self.some_are_shut && matches!(pick, Pick::Fail(_)) { Pick::Queue } else { pick }
     }
 
-    fn picked(&self, endpoint: EndpointId, now: Nanos) {
-        self.child.picked(endpoint, now);
-    }
-
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.gates.ended(endpoint, now, self.gates.failures.include(outcome.code));
         self.child.done(endpoint, now, outcome);
-    }
-
-    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
-        self.child.probed(endpoint, now, report);
     }
 }
 

@@ -135,20 +135,42 @@ pub enum Wanted<'a> {
     Only(&'a [EndpointId]),
 }
 
+/// The earlier of two times that may not be.
+fn earlier(a: Option<Nanos>, b: Option<Nanos>) -> Option<Nanos> {
+    a.into_iter().chain(b).min()
+}
+
 /// Data side: an immutable snapshot shared by every request.
 pub trait Picker: Send + Sync {
+    /// The picker that this one is around, if it is around just one: told all that this one does not keep to itself.
+    fn child(&self) -> Option<&dyn Picker> {
+        None
+    }
+
     /// Chooses. Takes no lock and allocates nothing.
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick;
 
     /// A request goes to `endpoint` that `pick` did not send there: a policy around this one did, for its session or as a
     /// probe. Who counts requests counts this one too; its end is told to `done` like any other's. A policy around others
     /// passes both on in the same way.
-    fn picked(&self, _endpoint: EndpointId, _now: Nanos) {}
+    fn picked(&self, endpoint: EndpointId, now: Nanos) {
+        if let Some(child) = self.child() {
+            child.picked(endpoint, now);
+        }
+    }
 
     /// The end of a request that was sent to `endpoint`. Any later picker of the same policy may be told, also
     /// when the endpoint is gone by then.
-    fn done(&self, _endpoint: EndpointId, _now: Nanos, _outcome: &Outcome) {}
+    fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
+        if let Some(child) = self.child() {
+            child.done(endpoint, now, outcome);
+        }
+    }
 
     /// The answer to a probe that [`Asks::probe`](crate::Asks::probe) wanted. Probes that get no answer are not told of.
-    fn probed(&self, _endpoint: EndpointId, _now: Nanos, _report: &LoadReport) {}
+    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
+        if let Some(child) = self.child() {
+            child.probed(endpoint, now, report);
+        }
+    }
 }

@@ -74,9 +74,9 @@ use super::draw::below;
 pub use super::failures::Failures;
 use super::mask::Masked;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig};
+use super::{Picker, Policy, PolicyConfig, earlier};
 use crate::slots::Slots;
-use crate::{Code, Connectivity, Context, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext};
+use crate::{Code, Connectivity, Context, EndpointId, EndpointSet, Nanos, Outcome, Pick, PickContext};
 
 /// Settings of `outlier_detection`. Without any of its three rules it does nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -515,7 +515,7 @@ impl Policy for OutlierDetection {
             // Not after the end of time.
             due = Some(end).filter(|end| *end > cx.now);
         }
-        [due, self.child.tick(cx)].into_iter().flatten().min()
+        earlier(due, self.child.tick(cx))
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {
@@ -536,6 +536,10 @@ struct OutlierDetectionPicker {
 }
 
 impl Picker for OutlierDetectionPicker {
+    fn child(&self) -> Option<&dyn Picker> {
+        Some(&*self.child)
+    }
+
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         if self.calls.noted.load(Ordering::Relaxed) {
@@ -544,18 +548,10 @@ impl Picker for OutlierDetectionPicker {
         self.child.pick(cx)
     }
 
-    fn picked(&self, endpoint: EndpointId, now: Nanos) {
-        self.child.picked(endpoint, now);
-    }
-
     #[inline]
     fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
         self.calls.ended(endpoint, outcome.code);
         self.child.done(endpoint, now, outcome);
-    }
-
-    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
-        self.child.probed(endpoint, now, report);
     }
 }
 

@@ -63,12 +63,9 @@ use super::config::{Needs, Settings};
 use super::mask::is_open;
 use super::outstanding::Shared;
 use super::roster::Roster;
-use super::{Picker, Policy, PolicyConfig, Wanted};
+use super::{Picker, Policy, PolicyConfig, Wanted, earlier};
 use crate::slots::Slots;
-use crate::{
-    Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext,
-    Status,
-};
+use crate::{Address, Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos, Pick, PickContext, Status};
 
 /// 5 s, gRFC A75: the shortest time between two looks for connections that no session uses any more.
 const MIN_SWEEP: Nanos = Nanos::from_secs(5);
@@ -394,10 +391,6 @@ impl Policy for OverrideHost {
         }
     }
 
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
-    }
-
     fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
         let mut due = self.child.tick(cx);
         let mut changed = self.sessions.noted.swap(false, Ordering::Acquire) || self.sweep_at <= cx.now;
@@ -415,7 +408,7 @@ impl Policy for OverrideHost {
             self.want(cx.now);
         }
         let sweep = Some(self.sweep_at).filter(|at| *at > cx.now && *at != Nanos::NEVER);
-        [due, sweep].into_iter().flatten().min()
+        earlier(due, sweep)
     }
 
     fn wanted(&self) -> Wanted<'_> {
@@ -469,6 +462,10 @@ impl OverrideHostPicker {
 }
 
 impl Picker for OverrideHostPicker {
+    fn child(&self) -> Option<&dyn Picker> {
+        Some(&*self.child)
+    }
+
     #[inline]
     fn pick(&self, cx: &mut PickContext<'_>) -> Pick {
         if let Some(address) = cx.session {
@@ -480,19 +477,6 @@ impl Picker for OverrideHostPicker {
             }
         }
         self.child.pick(cx)
-    }
-
-    fn picked(&self, endpoint: EndpointId, now: Nanos) {
-        self.child.picked(endpoint, now);
-    }
-
-    #[inline]
-    fn done(&self, endpoint: EndpointId, now: Nanos, outcome: &Outcome) {
-        self.child.done(endpoint, now, outcome);
-    }
-
-    fn probed(&self, endpoint: EndpointId, now: Nanos, report: &LoadReport) {
-        self.child.probed(endpoint, now, report);
     }
 }
 

@@ -61,12 +61,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::children::{Children, Key, Pickers, aggregate, earlier};
+use super::children::{Children, Key, Pickers, aggregate};
 use super::config::{Rule, Settings};
 use super::draw::below;
 use super::endpoint_states::no_addresses;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig, Wanted};
+use super::{Picker, Policy, PolicyConfig, Wanted, earlier};
 use crate::{
     Connectivity, Context, Endpoint, EndpointId, EndpointSet, LoadReport, Nanos, Outcome, Pick, PickContext, Status,
 };

@@ -55,7 +55,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{Rule, Settings};
 use super::endpoint_states::Positions;
 use super::outstanding::Shared;
-use super::{Picker, Policy, PolicyConfig};
+use super::{Picker, Policy, PolicyConfig, earlier};
 use crate::{Connectivity, Context, Endpoint, EndpointId, EndpointSet, Nanos};
 
 /// What a younger endpoint's age is taken to be: 1 s, Envoy's documentation of slow start, "max(TimeSinceStartInSeconds, 1)".
@@ -244,14 +244,10 @@ impl Policy for SlowStart {
         self.child.connectivity(cx, endpoint, state);
     }
 
-    fn exit_idle(&mut self, cx: &mut Context<'_>) {
-        self.child.exit_idle(cx);
-    }
-
     fn tick(&mut self, cx: &mut Context<'_>) -> Option<Nanos> {
         self.reweight_if_due(cx);
         let child = self.child.tick(cx);
-        self.due.into_iter().chain(child).min()
+        earlier(self.due, child)
     }
 
     fn picker(&mut self, cx: &mut Context<'_>) -> Arc<dyn Picker> {

@@ -201,6 +201,16 @@ impl HedgePolicy {
         }
     }
 
+    /// A policy has [dropped](crate::Pick::Drop) attempt `number`: final, as for a [retry](super::RetryPolicy::on_drop).
+    pub fn on_drop(&self, hedges: &mut Hedges, number: u32) -> HedgeDecision {
+        if hedges.running & bit(number) == 0 {
+            return HedgeDecision::GoOn;
+        }
+        hedges.running &= !bit(number);
+        self.restraint.give_back(u32::from(number > 1));
+        HedgeDecision::Finish(Why::Dropped)
+    }
+
     /// A request is over, in whatever way; what was under way is cancelled.
     pub fn end(&self, hedges: Hedges) {
         self.restraint.give_back(hedges.further());

@@ -123,6 +123,8 @@ pub enum RetryDecision {
 pub enum Why {
     /// It succeeded, or failed with a code that ends the request.
     NotRetryable,
+    /// A policy has [dropped](crate::Pick::Drop) it.
+    Dropped,
     /// It has had all its attempts.
     Attempts,
     /// Too much fails (gRPC's retry throttling).
@@ -198,6 +200,13 @@ impl RetryPolicy {
     pub fn on_attempt_timeout(&self, attempts: &mut Attempts, rng: &mut dyn Rng) -> RetryDecision {
         self.ended(attempts);
         self.failed(attempts, Pushback::None, rng)
+    }
+
+    /// A policy has [dropped](crate::Pick::Drop) the attempt, which is final whatever its code, and no failure to the throttle: gRPC
+    /// (grpc-go's `csAttempt.drop`); Envoy does not retry an answer with `x-envoy-overloaded`.
+    pub fn on_drop(&self, attempts: &mut Attempts) -> RetryDecision {
+        self.ended(attempts);
+        RetryDecision::GiveUp(Why::Dropped)
     }
 
     /// Longest time of one attempt.

@@ -262,14 +262,12 @@ impl World<'_> {
         if let Some(parent) = self.calls.get_mut(id) {
             parent.reached = child.reached;
         }
-        // What a policy drops on purpose is final, in gRPC (an attempt that the picker drops) as in Envoy (x-envoy-overloaded).
-        let dropped = matches!(child.end, End::TurnedAway(_));
-        if !dropped
-            && let Some(Routing { router, stream, .. }) = self.pods[routed.pod.0 as usize].routing.as_deref_mut()
+        if let Some(Routing { router, stream, .. }) = self.pods[routed.pod.0 as usize].routing.as_deref_mut()
             && let Some(retry) = router.get(routed.route).retry()
             && let Some(attempts) = &mut routed.attempts
         {
             let decision = match child.end {
+                End::TurnedAway(_) => retry.on_drop(attempts),
                 End::Deadline => retry.on_attempt_timeout(attempts, stream),
                 end => retry.on_attempt_end(attempts, end.code(), Pushback::None, stream),
             };
@@ -280,15 +278,16 @@ impl World<'_> {
                 return self.queue.at(now + pause, Event::Resume(id));
             }
         }
-        if !dropped
-            && let Some(hedged) = routed.hedged.as_deref_mut()
+        if let Some(hedged) = routed.hedged.as_deref_mut()
             && let Some(routing) = self.pods[routed.pod.0 as usize].routing.as_deref()
             && let Some(hedge) = routing.router.get(routed.route).hedge()
         {
             hedged.attempts[usize::from(child.attempt)] = Id::NONE;
-            let (number, code) = (u32::from(child.attempt) + 1, child.end.code());
-            let now = self.queue.now();
-            let decision = hedge.on_attempt_end(&mut hedged.hedges, number, code, Pushback::None, now);
+            let (number, hedges) = (u32::from(child.attempt) + 1, &mut hedged.hedges);
+            let decision = match child.end {
+                End::TurnedAway(_) => hedge.on_drop(hedges, number),
+                end => hedge.on_attempt_end(hedges, number, end.code(), Pushback::None, self.queue.now()),
+            };
             if decision == HedgeDecision::GoOn {
                 return self.hedge(id);
             }

@@ -1,7 +1,7 @@
 use super::*;
-use crate::Code;
 use crate::policy::draw::scripted::Script;
 use crate::policy::least_request::LeastRequestConfig;
+use crate::{Code, Outcome};
 use Connectivity::{Connecting, Idle, Ready, TransientFailure, Unhealthy};
 
 /// A policy and a channel that connects what is wanted, at once or when it is told to.

@@ -5,7 +5,8 @@
 //! rest is written. Who reads one takes it for what it seems to be, and what has been chosen is exchanged for what comes next:
 //! that fails if anyone has touched the slot since, and the choice is made anew. So a probe is never used more often than it
 //! may be, and never with what belongs to another. What races can cost is a choice among fifteen instead of sixteen: a slot
-//! that is being filled is passed over, and one that was read half old and half new may be ranked wrongly, though not chosen.
+//! that is being filled is passed over, and one that was read half old and half new may be ranked wrongly, though not chosen. Of two answers of
+//! one endpoint that come at once each may take a slot.
 //! A tag comes back when one slot has been filled 32,768 times, far more often than it can be while one pick is under way.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering, fence};

@@ -416,3 +416,18 @@ fn new_settings_keep_the_counts() {
     after.end(host.hedges);
     assert_eq!((before.active_requests(), before.active_hedges()), (0, 0));
 }
+
+#[test]
+fn what_a_policy_drops_is_final_and_no_failure() {
+    let policy = policy(
+        "max_attempts = 3\nhedging_delay = '0s'\nnon_fatal_status_codes = ['UNAVAILABLE']\n\
+         throttling = { max_tokens = 10, token_ratio = 0.5 }",
+    );
+    let mut host = Host::new(&policy);
+    assert_eq!(policy.active_hedges(), 2);
+    assert_eq!(policy.on_drop(&mut host.hedges, 2), finish(Why::Dropped));
+    assert_eq!(policy.on_drop(&mut host.hedges, 2), HedgeDecision::GoOn, "it is not under way any more");
+    assert_eq!(policy.active_hedges(), 1);
+    policy.end(host.hedges);
+    assert_eq!((policy.tokens(), policy.active_requests(), policy.active_hedges()), (Some(10.0), 0, 0));
+}

@@ -207,3 +207,12 @@ fn new_settings_keep_the_counts() {
     assert_eq!(without.tokens(), None);
     assert_eq!(without.with_config(&config).tokens(), Some(100.0));
 }
+
+#[test]
+fn what_a_policy_drops_is_final_and_no_failure() {
+    let policy = policy("max_attempts = 3\nthrottling = { max_tokens = 10, token_ratio = 0.5 }");
+    let mut attempts = policy.begin();
+    assert_eq!(policy.on_drop(&mut attempts), RetryDecision::GiveUp(Why::Dropped));
+    policy.end(attempts);
+    assert_eq!((policy.tokens(), policy.active_requests(), policy.active_retries()), (Some(10.0), 0, 0));
+}
