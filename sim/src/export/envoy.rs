@@ -22,7 +22,9 @@ mod http;
 
 use lb_core::PolicyConfig;
 use lb_core::channel::{KeepaliveConfig, ResolverConfig};
-use lb_core::policy::outlier_detection::{Failures, OutlierDetectionConfig};
+use lb_core::policy::bounded_load::Next;
+use lb_core::policy::least_request::SelectionMethod;
+use lb_core::policy::outlier_detection::{Comparison, EjectionLimit, Failures, OutlierDetectionConfig};
 use lb_core::service_config::{ServiceConfig, duration};
 use scenarios::{Balancer, Configuration, ServiceWeight};
 use serde_json::{Map, Value, json};
@@ -35,17 +37,18 @@ use http::Http;
 pub(super) const LEAVES: &[Leaf] = &[
     Leaf { policy: "random", theirs: "random.v3.Random", fields: &[], weighted: false },
     Leaf { policy: "round_robin", theirs: "round_robin.v3.RoundRobin", fields: &[("turns", "")], weighted: false },
-    // Envoy cuts no weight.
+    // Envoy cuts no weight, and its turns are those of EDF.
     Leaf {
         policy: "weighted_round_robin",
         theirs: "round_robin.v3.RoundRobin",
-        fields: &[("clamp", "")],
+        fields: &[("clamp", ""), ("scheduler", "")],
         weighted: true,
     },
     Leaf {
         policy: "least_request",
         theirs: "least_request.v3.LeastRequest",
-        fields: &[("choice_count", "choice_count")],
+        // What `LeastRequest` has of the latter two is not of the same shape.
+        fields: &[("choice_count", "choice_count"), ("selection_method", ""), ("active_request_bias", "")],
         weighted: false,
     },
     // With `selection_method: FULL_SCAN`.
@@ -212,6 +215,14 @@ fn to_outlier_detection(config: &OutlierDetectionConfig, notes: &mut Vec<String>
         json["failure_percentage_minimum_hosts"] = rule.minimum_hosts.into();
         json["failure_percentage_request_volume"] = rule.request_volume.into();
     }
+    if config.ejection_limit != EjectionLimit::After {
+        notes.push("`outlier_detection`: Envoy's `max_ejection_percent` includes the one to be ejected".into());
+    }
+    if config.failure_percentage_ejection.as_ref().is_some_and(|rule| rule.comparison == Comparison::Greater) {
+        notes.push(
+            "`outlier_detection`: Envoy ejects at the threshold of the failure percentage, not only above".into(),
+        );
+    }
     if config.failures != Failures::Http5xx {
         notes
             .push("`outlier_detection`: Envoy counts the codes that stand for 5xx as failures, not every error".into());
@@ -247,6 +258,9 @@ fn to_policy(policy: &PolicyConfig, notes: &mut Vec<String>) -> Result<Policy, R
     if let PolicyConfig::BoundedLoad(config) = policy {
         let mut child = to_policy(&config.child_policy, notes)?;
         child.message()["consistent_hashing_lb_config"] = json!({ "hash_balance_factor": config.hash_balance_factor });
+        if config.next != Next::Jump {
+            notes.push("`bounded_load`: what is over goes to a random other endpoint in Envoy, not to the next".into());
+        }
         return Ok(child);
     }
     let name = policy.name();
@@ -255,15 +269,26 @@ fn to_policy(policy: &PolicyConfig, notes: &mut Vec<String>) -> Result<Policy, R
         return to_policy(child, notes);
     };
     let mut fields = leaf.fields(policy, "Envoy", notes);
+    let mut weighted = leaf.weighted;
     if name == "least_loaded" {
         fields.insert("selection_method".into(), "FULL_SCAN".into());
+    }
+    if let PolicyConfig::LeastRequest(config) = policy {
+        if config.selection_method == SelectionMethod::FullScan {
+            fields.insert("selection_method".into(), "FULL_SCAN".into());
+        }
+        if let Some(bias) = config.active_request_bias {
+            let bias = json!({ "default_value": bias, "runtime_key": "least_request.active_request_bias" });
+            fields.insert("active_request_bias".into(), bias);
+            weighted = true;
+        }
     }
     let (extension, _) = leaf.theirs.split_once('.').unwrap_or((leaf.theirs, ""));
     let message = format!("load_balancing_policies.{}", leaf.theirs);
     let typed = typed(&format!("envoy.load_balancing_policies.{extension}"), &message, fields.into());
     Ok(Policy {
         load_balancing_policy: json!({ "policies": [{ "typed_extension_config": typed }] }),
-        weighted: leaf.weighted,
+        weighted,
         // Envoy's own are 1024 connections, pending and active requests, and 3 retries; a scenario has none that it does not name.
         thresholds: ["max_connections", "max_pending_requests", "max_requests", "max_retries"]
             .map(|limit| (limit.to_owned(), u32::MAX.into()))

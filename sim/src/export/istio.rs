@@ -29,7 +29,12 @@ pub(super) const LEAVES: &[Leaf] = &[
     Leaf { policy: "random", theirs: "RANDOM", fields: &[], weighted: false },
     Leaf { policy: "round_robin", theirs: "ROUND_ROBIN", fields: &[("turns", "")], weighted: false },
     // Envoy cuts no weight.
-    Leaf { policy: "weighted_round_robin", theirs: "ROUND_ROBIN", fields: &[("clamp", "")], weighted: true },
+    Leaf {
+        policy: "weighted_round_robin",
+        theirs: "ROUND_ROBIN",
+        fields: &[("clamp", ""), ("scheduler", "")],
+        weighted: true,
+    },
     Leaf { policy: "least_request", theirs: "LEAST_REQUEST", fields: &[], weighted: false },
     Leaf {
         policy: "ring_hash",

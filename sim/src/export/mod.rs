@@ -292,7 +292,7 @@ fn lacking<'p>(
     let Some(child) = policy.child() else {
         return Err(Refused::new(format!("`{name}` is not in {system}"), closest));
     };
-    notes.push(format!("`{name}` is not in {system}: {closest}"));
+    notes.push(format!("`{name}` is no policy of {system}: {closest}"));
     Ok(child)
 }
 

@@ -137,13 +137,32 @@ fn what_envoy_has_around_a_policy_is_the_clusters_or_the_messages() {
 }
 
 #[test]
+fn ways_that_envoy_has_too_are_written_or_are_its_own() {
+    let policy = |policy: &str| {
+        let Exported { text, notes } =
+            small(&format!("balancer = 'ingress'\nproxy = {{ policy = {{ {policy} }} }}"), Form::Envoy).unwrap();
+        let lacks =
+            notes.iter().filter(|note| note.contains("has no field") || note.contains("`bounded_load`")).count();
+        (text, lacks)
+    };
+    let (text, lacks) = policy("least_request = { selection_method = 'full_scan', active_request_bias = 0.5 }");
+    for part in ["selection_method: FULL_SCAN", "default_value: 0.5", "load_balancing_weight: 1"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!(lacks, 0);
+    assert_eq!(policy("weighted_round_robin = { scheduler = 'edf' }").1, 0);
+    assert_eq!(policy("least_request = { with_replacement = false }").1, 1);
+    assert_eq!(policy("bounded_load = { next = 'ring' }").1, 1);
+}
+
+#[test]
 fn what_is_around_a_policy_is_left_out_where_it_is_unknown() {
     let strategy =
         "balancer = 'mesh'\nproxy = { resolver = 'xds', policy = { admission = { child_policy = 'random' } } }";
     for (form, random) in [(Form::Envoy, "random.v3.Random"), (Form::Istio, "simple: RANDOM")] {
         let Exported { text, notes } = small(strategy, form).unwrap();
         assert!(text.contains(random), "{text}");
-        assert!(notes[0].starts_with("`admission` is not in "), "{notes:?}");
+        assert!(notes[0].starts_with("`admission` is no policy of "), "{notes:?}");
     }
 }
 
